@@ -1,0 +1,135 @@
+"""The audit log: what happened, told so that nobody can change it unseen (spec: audit-log.md, events.md).
+
+Names are loaded when they are first used: `vram --help` need not pay for fifty event classes.
+"""
+
+# ruff: noqa: F405 - the event classes come by a star import
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vram_residency.core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from vram_residency.audit.buffer import Receipt
+    from vram_residency.audit.checkpoint import SignedCheckpoint
+    from vram_residency.audit.creation import create_log
+    from vram_residency.audit.events import *  # noqa: F403
+    from vram_residency.audit.helpers import (
+        emit_policy_violation,
+        emit_seal_verification_failed,
+        emit_seal_verified,
+        emit_vram_allocated,
+        emit_vram_allocation_failed,
+        emit_vram_deallocated,
+        emit_vram_sealed,
+    )
+    from vram_residency.audit.log import AuditLogger, KeyPlacementWarning, LogStats
+    from vram_residency.audit.options import LogOptions
+    from vram_residency.audit.verdict import Verdict
+    from vram_residency.audit.verification import verify
+
+__all__ = [
+    "Actor",
+    "AuditLogAccessed",
+    "AuditLogger",
+    "AuthFailure",
+    "AuthMethod",
+    "AuthSuccess",
+    "AuthorizationDenied",
+    "AuthorizationGranted",
+    "Change",
+    "ClockSteppedBack",
+    "DataDeleted",
+    "EpochClosed",
+    "Event",
+    "EventsDropped",
+    "Failure",
+    "GdprDataAccessRequest",
+    "GdprDataExport",
+    "GdprRightToErasure",
+    "InferenceExecuted",
+    "IntegrityViolation",
+    "InvalidTokenUsed",
+    "KeyPlacementWarning",
+    "KeyRotated",
+    "LogClosed",
+    "LogOpened",
+    "LogOptions",
+    "LogStats",
+    "MalformedModelRejected",
+    "ModelAccessed",
+    "ModelResealed",
+    "NodeDeregistered",
+    "NodeRegistered",
+    "PartialSuccess",
+    "PathTraversalAttempt",
+    "PermissionChanged",
+    "PolicyViolation",
+    "PoolCreated",
+    "PoolDeleted",
+    "PoolModified",
+    "RateLimitExceeded",
+    "Receipt",
+    "Resource",
+    "ResourceLimitViolation",
+    "Result",
+    "SealVerificationFailed",
+    "SealVerified",
+    "SegmentRotated",
+    "SegmentsPruned",
+    "Severity",
+    "ShardQuarantined",
+    "ShardShared",
+    "ShardsLost",
+    "ShareRevoked",
+    "SignedCheckpoint",
+    "Success",
+    "SuspiciousActivity",
+    "TaskCanceled",
+    "TaskCompleted",
+    "TaskSubmitted",
+    "Time",
+    "TokenCreated",
+    "TokenRevoked",
+    "Uint",
+    "Verdict",
+    "VramAllocated",
+    "VramAllocationFailed",
+    "VramDeallocated",
+    "VramSealed",
+    "WorkerStateChanged",
+    "create_log",
+    "emit_policy_violation",
+    "emit_seal_verification_failed",
+    "emit_seal_verified",
+    "emit_vram_allocated",
+    "emit_vram_allocation_failed",
+    "emit_vram_deallocated",
+    "emit_vram_sealed",
+    "register",
+    "verify",
+]
+
+#: Name → module of this package; what is not here is one of the events.
+_HOMES = {
+    "AuditLogger": "log",
+    "KeyPlacementWarning": "log",
+    "LogOptions": "options",
+    "LogStats": "log",
+    "Receipt": "buffer",
+    "SignedCheckpoint": "checkpoint",
+    "Verdict": "verdict",
+    "create_log": "creation",
+    "emit_policy_violation": "helpers",
+    "emit_seal_verification_failed": "helpers",
+    "emit_seal_verified": "helpers",
+    "emit_vram_allocated": "helpers",
+    "emit_vram_allocation_failed": "helpers",
+    "emit_vram_deallocated": "helpers",
+    "emit_vram_sealed": "helpers",
+    "verify": "verification",
+}
+__getattr__, __dir__ = lazy_names(
+    __name__, {name: f"{__name__}.{_HOMES.get(name, 'events')}" for name in __all__}
+)

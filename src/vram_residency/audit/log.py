@@ -1,0 +1,351 @@
+"""AuditLogger: what the rest of the program sees of the audit log (spec: audit-log.md, api.md)."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from vram_residency.audit import content, machine
+from vram_residency.audit.buffer import BufferClosedError, EventBuffer, Receipt, Ticket
+from vram_residency.audit.checkpoint import SignedCheckpoint
+from vram_residency.audit.creation import create_log
+from vram_residency.audit.directory import Directory, WriterLock
+from vram_residency.audit.event_base import Event
+from vram_residency.audit.keyring import Keyring
+from vram_residency.audit.opening import Anchor, Opened, open_ledger
+from vram_residency.audit.options import DEFAULT_OPTIONS, LogOptions
+from vram_residency.audit.pseudonym import Pseudonyms
+from vram_residency.audit.writer import Writer
+from vram_residency.core.errors import AuditWriteError, InvalidEventError, LogClosedError
+
+
+class KeyPlacementWarning(UserWarning):
+    """The log's keys lie where they should not stay."""
+
+
+class LogStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts since this logger was opened, and where the log stands."""
+
+    accepted: int
+    waiting: int
+    capacity: int
+    dropped: int
+    dropped_critical: int
+    tree_size: int
+    checkpoint_size: int
+    epoch: int
+    write_failures: int
+    last_failure: str | None
+
+
+#: Logs to close at exit and to abandon in a forked child.
+_open_logs: set[AuditLogger] = set()
+
+
+class AuditLogger:
+    """An opened audit log: emit() from any thread, flush() for power loss, close() at the end.
+
+    Make one with open() or disabled().
+    """
+
+    def __init__(self, opened: Opened, lock: WriterLock, pseudonyms: Pseudonyms, options: LogOptions) -> None:
+        self._lock = lock
+        self._pseudonymize = pseudonyms.name
+        self._is_closed = False
+        self._buffer = EventBuffer(capacity=options.capacity, reserved=options.reserved, clock=options.clock)
+        self._writer = Writer(
+            opened.ledger,
+            self._buffer,
+            options=options,
+            epoch_interval_s=opened.config.epoch_interval_s,
+            pseudonymize=pseudonyms.name,
+        )
+        try:
+            self._writer.begin(opened.entry)
+        except BaseException:
+            opened.ledger.close()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        service_id: str,
+        keys: str | os.PathLike[str] | None = None,
+        create: bool = False,
+        anchor: Anchor | None = None,
+        options: LogOptions = DEFAULT_OPTIONS,
+    ) -> AuditLogger:
+        """Open a log for writing; the entry log_opened is durable when this returns.
+
+        ``keys`` names the key folder (default ``<directory>.keys``), ``anchor`` a signed checkpoint kept
+        elsewhere. Raises ConfigurationError, LogLockedError, LogDamagedError, AuditWriteError.
+        """
+        place = Directory(directory)
+        key_folder = Path(keys) if keys is not None else place.default_keys
+        if create and not place.is_log:
+            create_log(place.path, service_id=service_id, keys=keys, keep_genesis=True, options=options)
+            _warn_of_genesis_key(key_folder)
+        elif keys is None and place.is_log:
+            _warn_of_default_keys(key_folder)
+        lock = _lock(place, options)
+        try:
+            keyring = Keyring(key_folder, files=options.files)
+            opened = open_ledger(place, keyring, service_id=service_id, anchor=anchor, options=options)
+            logger = cls(opened, lock, Pseudonyms(keyring.read_pseudonym_key()), options)
+        except BaseException:
+            lock.close()
+            raise
+        _open_logs.add(logger)
+        if options.background:
+            logger._writer.start()
+        return logger
+
+    @staticmethod
+    def disabled() -> AuditLogger:
+        """A logger that takes every event and keeps none."""
+        return _DISABLED
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the log lies; None if disabled."""
+        return self._writer.ledger.directory.path
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether events are kept."""
+        return True
+
+    def emit(self, event: Event, *, durable: bool = False) -> Receipt | None:
+        """Accept an event, without waiting for I/O. With ``durable``, wait for the disk; the receipt.
+
+        Raises InvalidEventError (nothing accepted), BufferFullError (counted as dropped), LogClosedError,
+        and with ``durable`` AuditWriteError (the event stays in the buffer).
+        """
+        if self._is_closed:
+            raise self._closed_error()
+        accepted = content.accept(event, self._pseudonymize)
+        ticket = Ticket() if durable else None
+        try:
+            waiting_count = self._buffer.put(accepted, ticket)
+        except BufferClosedError:
+            raise self._closed_error() from None
+        if ticket is None:
+            self._writer.notice(waiting_count, is_critical=accepted.is_critical)
+            return None
+        self._writer.commit(until=ticket)
+        return _receipt(ticket, accepted.event_type)
+
+    def emit_all(self, events: Iterable[Event]) -> list[Receipt]:
+        """Accept events in order, waiting for room where there is none; receipts once all are durable.
+
+        Raises as emit(..., durable=True) does, except BufferFullError; events before the one that was
+        refused are accepted.
+        """
+        tickets: list[tuple[Ticket, str]] = []
+        for event in events:
+            if self._is_closed:
+                raise self._closed_error()
+            accepted = content.accept(event, self._pseudonymize)
+            ticket = Ticket()
+            try:
+                while not self._buffer.offer(accepted, ticket):
+                    self._writer.commit()
+            except BufferClosedError:
+                raise self._closed_error() from None
+            tickets.append((ticket, accepted.event_type))
+        if tickets:
+            self._writer.commit(until=tickets[-1][0])
+        return [_receipt(ticket, event_type) for ticket, event_type in tickets]
+
+    def flush(self, timeout_s: float | None = None) -> SignedCheckpoint | None:
+        """Make durable all that was accepted; the newest signed checkpoint (None if disabled).
+
+        ``timeout_s`` bounds the wait for a write that is under way. The checkpoint may be up to a second
+        behind. Raises AuditWriteError, LogClosedError.
+        """
+        if self._is_closed:
+            raise self._closed_error()
+        return self._writer.commit(timeout_s=timeout_s)
+
+    def tick(self) -> None:
+        """Do what is due by the clock: for logs without a background thread (options.background)."""
+        if self._is_closed:
+            raise self._closed_error()
+        self._writer.tick()
+
+    def close(self) -> None:
+        """Write what waits, end the epoch, sign, give the lock back. May be called twice.
+
+        Raises AuditWriteError where that fails: nothing more is accepted then, what waits still does, and
+        close() can be called again.
+        """
+        self._close("closed")
+
+    def query(self, **filters: Any) -> Iterator[bytes]:
+        """The matching lines, without newline; filters as in audit.query. What waits is written first."""
+        from vram_residency.audit.query import query
+
+        with contextlib.suppress(AuditWriteError, LogClosedError):  # what is durable can still be read
+            self.flush()
+        return query(self._writer.ledger.directory.path, **filters)
+
+    def stats(self) -> LogStats:
+        """Counts of this moment; takes no lock."""
+        writer, buffer = self._writer, self._buffer
+        return LogStats(
+            accepted=buffer.accepted_count,
+            waiting=len(buffer),
+            capacity=buffer.capacity,
+            dropped=buffer.dropped_count + writer.lost_count,
+            dropped_critical=buffer.dropped_critical_count,
+            tree_size=writer.ledger.position.size,
+            checkpoint_size=writer.checkpoint.size,
+            epoch=writer.ledger.epoch,
+            write_failures=writer.failure_count,
+            last_failure=None if writer.last_failure is None else str(writer.last_failure),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _close(self, reason: str) -> None:
+        if self._is_closed:
+            return
+        # 1. Nothing more comes in, so the last batch is the last.
+        self._buffer.close()
+        self._writer.stop()
+        # 2. log_closed, epoch_closed, checkpoint. If this fails the lock is kept: the log is not closed.
+        self._writer.commit(close_reason=reason)
+        # 3. Somebody else may write.
+        self._is_closed = True
+        _open_logs.discard(self)
+        self._writer.ledger.close()
+        self._lock.close()
+
+    def _abandon(self) -> None:
+        """In a forked child: the log is the parent's. Closing descriptors does not unlock."""
+        self._is_closed = True
+        self._writer.ledger.close()
+        self._lock.close()
+
+    def _closed_error(self) -> LogClosedError:
+        return LogClosedError(str(self.directory))
+
+
+class _DisabledLogger(AuditLogger):
+    """Takes everything, keeps nothing, has no resources."""
+
+    def __init__(self) -> None:
+        self._is_closed = False
+
+    @property
+    def directory(self) -> None:
+        return None
+
+    @property
+    def is_enabled(self) -> bool:
+        return False
+
+    def emit(self, event: Event, *, durable: bool = False) -> None:
+        pass
+
+    def emit_all(self, events: Iterable[Event]) -> list[Receipt]:
+        for _ in events:
+            pass
+        return []
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        pass
+
+    def tick(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def query(self, **filters: Any) -> Iterator[bytes]:  # noqa: ARG002 - nothing is kept
+        return iter(())
+
+    def stats(self) -> LogStats:
+        return _NO_STATS
+
+
+_NO_STATS = LogStats(
+    accepted=0,
+    waiting=0,
+    capacity=0,
+    dropped=0,
+    dropped_critical=0,
+    tree_size=0,
+    checkpoint_size=0,
+    epoch=0,
+    write_failures=0,
+    last_failure=None,
+)
+_DISABLED = _DisabledLogger()
+
+
+def _lock(place: Directory, options: LogOptions) -> WriterLock:
+    place.read_config()  # no lock file is left behind in a directory that is not a log
+    place.require_private()
+    try:
+        return WriterLock(place, holder=machine.writer(), files=options.files)
+    except OSError as error:
+        raise AuditWriteError(str(place.lock), "lock", error.strerror or str(error)) from error
+
+
+def _receipt(ticket: Ticket, event_type: str) -> Receipt:
+    if ticket.receipt is None:
+        raise InvalidEventError(event_type, "no entry could be made of it; it was counted as dropped")
+    return ticket.receipt
+
+
+def _warn_of_default_keys(folder: Path) -> None:
+    warnings.warn(
+        f"the keys of this audit log lie beside it, in {folder}: move them to a place that readers of the "
+        "log cannot reach, and name it with keys=",
+        KeyPlacementWarning,
+        stacklevel=3,
+    )
+
+
+def _warn_of_genesis_key(folder: Path) -> None:
+    warnings.warn(
+        f"a new audit log was made and its genesis key kept in {folder}: who reads it can forge every entry; "
+        "move genesis.key off this machine (for production use `vram audit init`)",
+        KeyPlacementWarning,
+        stacklevel=3,
+    )
+
+
+def _close_at_exit() -> None:
+    for logger in tuple(_open_logs):
+        try:
+            logger._close("interpreter exit")  # noqa: SLF001 - this module's own class
+        except AuditWriteError as error:
+            warnings.warn(f"the audit log could not be closed: {error}", RuntimeWarning, stacklevel=1)
+
+
+def _abandon_in_child() -> None:
+    for logger in tuple(_open_logs):
+        logger._abandon()  # noqa: SLF001 - this module's own class
+    _open_logs.clear()
+
+
+atexit.register(_close_at_exit)
+os.register_at_fork(after_in_child=_abandon_in_child)

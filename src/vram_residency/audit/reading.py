@@ -1,0 +1,73 @@
+"""Reading a log's files with care: bounded, regular files only, flat in memory.
+
+The directory may have been prepared by an adversary, and a writer may be at work in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from vram_residency.audit.entry import ENTRY_BYTES_MAX
+
+SMALL_FILE_BYTES_MAX: Final = 65_536
+_SEGMENT_NAME: Final = re.compile(r"([0-9]{20})\.jsonl\Z")
+_INDEX_MAX: Final = 2**63 - 1
+
+
+class NotRegularError(OSError):
+    """A pipe, device or directory lies where a file should."""
+
+
+class Line(NamedTuple):
+    """One line without its newline; ``is_whole``: it had one."""
+
+    offset: int
+    data: bytes
+    is_whole: bool
+
+
+class Segment(NamedTuple):
+    """A file of entries by the index of its first one; ``name`` is relative to the log's directory."""
+
+    first_index: int
+    path: Path
+    name: str
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open for reading without ever waiting for a pipe. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularError(None, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb", buffering=1 << 18)
+
+
+def read_small(path: Path) -> bytes:
+    """At most one byte more than SMALL_FILE_BYTES_MAX, so that a longer file is seen to be so."""
+    with open_regular(path) as file:
+        return file.read(SMALL_FILE_BYTES_MAX + 1)
+
+
+def segments(entries: Path) -> list[Segment]:
+    """The segments in the order of their names; other files are none of ours. Raises OSError."""
+    found = []
+    for name in os.listdir(entries):  # noqa: PTH208 - names alone; a Path for each would be waste
+        match = _SEGMENT_NAME.match(name)
+        if match is not None and int(match[1]) <= _INDEX_MAX:
+            found.append(Segment(int(match[1]), entries / name, f"entries/{name}"))
+    return sorted(found)
+
+
+def lines(file: BinaryIO) -> Iterator[Line]:
+    """The lines from here on. One that passes the entry limit comes cut and not whole: it is no entry."""
+    offset = file.tell()
+    while data := file.readline(ENTRY_BYTES_MAX + 2):
+        is_whole = data.endswith(b"\n")
+        yield Line(offset, data[:-1] if is_whole else data, is_whole)
+        offset += len(data)

@@ -1,0 +1,1 @@
+"""The program ``vram``: the only place that prints and exits (spec: cli.md)."""

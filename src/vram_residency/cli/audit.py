@@ -1,0 +1,68 @@
+"""``vram audit``: make, fill, verify and read audit logs (spec: cli.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vram_residency.cli import output
+from vram_residency.cli.lazy import LazyGroup
+from vram_residency.cli.options import json_option
+
+#: Command → (module, the first line of its docstring).
+COMMANDS = {
+    "init": ("vram_residency.cli.audit", "Make a log and its keys."),
+    "emit": ("vram_residency.cli.audit_emit", "Append events read as lines of JSON from stdin."),
+    "verify": ("vram_residency.cli.audit_verify", "Check every byte of a log and give a verdict."),
+    "query": ("vram_residency.cli.audit_query", "Show the entries that pass filters."),
+    "show": ("vram_residency.cli.audit_query", "Explain one entry."),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS)
+def audit() -> None:
+    """Make, fill, verify and read audit logs.
+
+    \b
+    Example:
+      vram audit init ./audit --service worker-gpu-0
+      echo '{"event_type":"seal_verified","shard_id":"s","worker_id":"w"}' | vram audit emit ./audit
+      vram audit verify ./audit
+    """
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--service", "service_id", required=True, metavar="NAME", help="Who writes the log: A-Z a-z 0-9 . _ -"
+)
+@click.option("--keys", type=click.Path(path_type=Path), help="Folder for the keys [default: DIR.keys].")
+@click.option(
+    "--keep-genesis", is_flag=True, help="Keep K_0 in the key folder too (whoever reads it can forge)."
+)
+@json_option
+def init(directory: Path, *, service_id: str, keys: Path | None, keep_genesis: bool, as_json: bool) -> None:
+    """Make a log and its keys.
+
+    Prints the public key, which auditors need, and once K_0, which proves every entry to its last byte.
+
+    \b
+    Example:
+      vram audit init ./audit --service worker-gpu-0 --keys /etc/vram/audit-keys
+    """
+    from vram_residency.audit.creation import create_log
+
+    new = create_log(directory, service_id=service_id, keys=keys, keep_genesis=keep_genesis)
+    if as_json:
+        document = {"origin": new.origin, "vkey": new.vkey, "mac_genesis_key": new.mac_genesis_key}
+        output.document(document)
+        return
+    output.line(f"{output.style('Made', 'bold')} the audit log {output.safe(str(directory))}")
+    output.line(f"  origin  {new.origin}")
+    output.line(f"  vkey    {new.vkey}")
+    output.line(f"  K_0     {new.mac_genesis_key}")
+    output.line()
+    kept = "It is also kept in the key folder: move it away." if keep_genesis else "It is kept nowhere."
+    output.line(f"Keep K_0 off this machine now; it will not be shown again. {kept}")
+    output.line("Give the vkey to those who will verify the log: vram audit verify DIR --vkey VKEY")

@@ -1,0 +1,95 @@
+"""``vram devices``: what could hold a shard here, how much of it, and what the policy says of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from vram_residency.cli import output
+from vram_residency.cli.errors import ExitCode
+from vram_residency.cli.options import json_option, policy_option
+
+if TYPE_CHECKING:
+    from vram_residency.device.base import Device
+
+Mode = Literal["strict", "development"]
+_COLUMNS = ("device", "name", "capacity", "memory", "policy", "verdict")
+_BACKINGS = {
+    "memfd": "memfd, sealed by the kernel",
+    "anonymous": "anonymous mapping: weaker, the process itself can undo it",
+}
+_CUDA_NOTE = "An NVIDIA device is present, and this version cannot use CUDA yet: name --device host to go on."
+
+
+@click.command()
+@policy_option
+@json_option
+def devices(*, policy: Mode | None, as_json: bool) -> ExitCode:
+    """Show the devices, their capacity and the policy's verdict.
+
+    \b
+    Example:
+      vram devices
+      vram devices --policy strict --json
+
+    The exit code is 3 where the policy allows none of them.
+    """
+    from vram_residency.device import has_nvidia_device, open_device
+
+    device = open_device("host")
+    try:
+        rows = [_describe(device, policy or "development")]
+    finally:
+        device.close()
+    notes = [_CUDA_NOTE] if has_nvidia_device() else []
+    if as_json:
+        output.document({"devices": rows, "notes": notes})
+    else:
+        _print(rows, notes)
+    is_any_allowed = any(row["policy"]["verdict"] != "refused" for row in rows)
+    return ExitCode.DONE if is_any_allowed else ExitCode.POLICY
+
+
+def _describe(device: Device, mode: Mode) -> dict[str, Any]:
+    from vram_residency.policy.rules import Limits, judge_device
+    from vram_residency.policy.verdict import Policy, decide
+
+    facts = device.facts()
+    verdict = decide(judge_device(facts, Limits()), Policy(mode=mode))
+    answer = "refused" if verdict.refused else "allowed_by_configuration" if verdict.tolerated else "allowed"
+    findings = (*verdict.refused, *verdict.tolerated)
+    return {
+        "device": device.info.kind if device.info.kind == "host" else f"cuda:{device.info.index}",
+        "name": device.info.name,
+        "uuid": device.info.uuid,
+        "total_bytes": device.total_bytes,
+        "headroom_bytes": device.headroom_bytes,
+        "policy": {
+            "mode": mode,
+            "verdict": answer,
+            "reasons": [{"violation": each.violation, "details": each.details} for each in findings],
+        },
+        "facts": facts,
+    }
+
+
+def _print(rows: list[dict[str, Any]], notes: list[str]) -> None:
+    output.table(_COLUMNS, [_cells(row) for row in rows])
+    for row in rows:
+        for reason in row["policy"]["reasons"]:
+            output.line(output.safe(f"{row['device']}: {reason['violation']}: {reason['details']}"))
+    for text in notes:
+        output.line(text)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    backing = str(row["facts"].get("backing"))
+    return (
+        row["device"],
+        row["name"],
+        output.size(row["total_bytes"]),
+        _BACKINGS.get(backing, backing),
+        row["policy"]["mode"],
+        row["policy"]["verdict"].replace("_", " "),
+    )

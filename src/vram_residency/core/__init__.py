@@ -1,0 +1,1 @@
+"""What every floor stands on: errors, text, identifiers, keys, clocks, context."""

@@ -1,0 +1,97 @@
+"""The read-only descriptor of a shard, and what becomes of its number."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+
+from vram_residency.device import memfd
+from vram_residency.device.base import Facts
+
+_UNKNOWN: Facts = {
+    "inode": None,
+    "device_number": None,
+    "size_bytes": None,
+    "seals": None,
+    "descriptor": "closed",
+}
+
+
+class Occupant:
+    """An empty, sealed memfd that takes the place of freed descriptors (residency.md section 1).
+
+    Who opens ``/proc/<pid>/fd/<n>`` of a freed shard finds no bytes, and never another file that happened to
+    get the same number. Takes no lock: it works inside finalisers.
+    """
+
+    def __init__(self) -> None:
+        writable = memfd.create("freed", 0)
+        try:
+            memfd.add_seals(writable, memfd.ALL_SEALS)
+            self._fd = memfd.reopen_read_only(writable)
+        finally:
+            os.close(writable)
+        self._retired: deque[int] = deque()
+        self._is_closed = False
+
+    def retire(self, fd: int) -> None:
+        """Put the empty file in the place of ``fd``, in one step."""
+        if self._is_closed:
+            _close(fd)
+            return
+        try:
+            os.dup2(self._fd, fd, inheritable=False)
+        except OSError:
+            _close(fd)
+        else:
+            self._retired.append(fd)
+
+    def close(self) -> None:
+        """Give all numbers back: the paths of a closed device mean nothing any more."""
+        if not self._is_closed:
+            self._is_closed = True
+            _close(self._fd)
+        while self._retired:
+            _close(self._retired.popleft())
+
+
+class ReadOnlyFile:
+    """Owns the descriptor that a shard is mapped from and that its path names."""
+
+    def __init__(self, fd: int, occupant: Occupant) -> None:
+        self.fd = fd
+        self._occupant = occupant
+        self._is_public = False
+
+    def path(self) -> str:
+        """``/proc/<pid>/fd/<n>``. Asking makes the number public: only such numbers stay occupied."""
+        self._is_public = True
+        return f"/proc/{os.getpid()}/fd/{self.fd}"
+
+    def facts(self) -> Facts:
+        """What the descriptor names now; None for all where it was closed or names no memfd."""
+        try:
+            status = os.fstat(self.fd)
+            can_write, seals = memfd.can_write(self.fd), memfd.seals(self.fd)
+        except OSError:
+            return dict(_UNKNOWN)
+        return {
+            "inode": status.st_ino,
+            "device_number": f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}",
+            "size_bytes": status.st_size,
+            "seals": seals,
+            "descriptor": "writable" if can_write else "read_only",
+        }
+
+    def close(self) -> None:
+        """Let go of the memory; called once."""
+        if self._is_public:
+            self._occupant.retire(self.fd)
+        else:
+            _close(self.fd)
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(fd)

@@ -1,0 +1,47 @@
+"""Whether anybody listens at a level: the one thing that every silent call must ask, so it is one compare."""
+
+from __future__ import annotations
+
+import threading
+
+from vram_residency.narration.vocabulary import INFO, TRACE
+
+
+class Gate:
+    """``floor`` is the lowest level that somebody may want; below it nothing is even put together.
+
+    ``level`` is the configured threshold of the outputs. While anything is captured anywhere the floor
+    lies at trace, since a capture sees every level.
+    """
+
+    __slots__ = ("_captures", "_lock", "floor", "level")
+
+    def __init__(self, level: int) -> None:
+        self._lock = threading.Lock()  # guards _captures, and floor against a race of two changes
+        self._captures = 0
+        self.level = level
+        self.floor = level
+
+    def set_level(self, level: int) -> None:
+        """A new threshold for the outputs."""
+        with self._lock:
+            self.level = level
+            self._settle()
+
+    def capture_begins(self) -> None:
+        """One more capture wants everything."""
+        with self._lock:
+            self._captures += 1
+            self._settle()
+
+    def capture_ends(self) -> None:
+        """One capture less."""
+        with self._lock:
+            self._captures -= 1
+            self._settle()
+
+    def _settle(self) -> None:
+        self.floor = min(TRACE, self.level) if self._captures else self.level
+
+
+gate = Gate(INFO)

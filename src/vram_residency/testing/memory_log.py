@@ -1,0 +1,82 @@
+"""An audit log that keeps its events in memory: the double for tests that ask what was recorded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from vram_residency.audit import events
+from vram_residency.audit.event_base import Event
+from vram_residency.audit.log import AuditLogger
+from vram_residency.core import context
+from vram_residency.core.errors import AuditError
+
+
+class RecordedEvent(msgspec.Struct, frozen=True):
+    """One accepted event, with the correlation id that was in force when it was emitted."""
+
+    event_type: str
+    fields: dict[str, Any]
+    correlation_id: str | None
+
+
+class MemoryLog(AuditLogger):
+    """Validates like a real log and can be told to fail; nothing is chained, signed or written.
+
+    ``fail_with(error)`` lets every later emit() raise ``error``, until ``fail_with(None)``.
+    """
+
+    def __init__(self) -> None:
+        self._is_closed = False
+        self._events: list[RecordedEvent] = []
+        self._failure: AuditError | None = None
+        self._events_lock = threading.Lock()  # guards _events
+
+    @property
+    def directory(self) -> None:
+        """None: there is none."""
+        return None
+
+    @property
+    def recorded(self) -> list[RecordedEvent]:
+        """All events so far, in order."""
+        with self._events_lock:
+            return list(self._events)
+
+    def of_type(self, event_type: str) -> list[dict[str, Any]]:
+        """The fields of all events of one type, in order."""
+        return [each.fields for each in self.recorded if each.event_type == event_type]
+
+    def fail_with(self, error: AuditError | None) -> None:
+        """Let every later emit() raise ``error``."""
+        self._failure = error
+
+    def emit(self, event: Event, *, durable: bool = False) -> None:  # noqa: ARG002 - the interface's word
+        """Keep the event. Raises InvalidEventError, or what ``fail_with`` said."""
+        if self._failure is not None:
+            raise self._failure
+        events.validate(event)
+        recorded = RecordedEvent(
+            events.event_type_of(event), events.to_fields(event), context.correlation_id.get()
+        )
+        with self._events_lock:
+            self._events.append(recorded)
+
+    def emit_all(self, events: Iterable[Event]) -> list[Any]:
+        """Keep them all; there are no receipts."""
+        for event in events:
+            self.emit(event)
+        return []
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def query(self, **filters: Any) -> Iterator[bytes]:  # noqa: ARG002 - no lines are kept
+        """No lines: ask ``recorded`` or ``of_type``."""
+        return iter(())
