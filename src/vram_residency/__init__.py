@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         LogDamagedError,
         LogLockedError,
         MalformedModelError,
+        MissingKeyError,
         NotSealedError,
         PolicyViolationError,
         RefusedError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         SealVerificationError,
         UnknownShardError,
         VramError,
+        WitnessError,
     )
     from vram_residency.residency import SealedShard, Verification, VramManager
 
@@ -60,6 +62,7 @@ __all__ = [
     "LogDamagedError",
     "LogLockedError",
     "MalformedModelError",
+    "MissingKeyError",
     "NotSealedError",
     "PolicyViolationError",
     "RefusedError",
@@ -71,6 +74,7 @@ __all__ = [
     "Verification",
     "VramError",
     "VramManager",
+    "WitnessError",
     "__version__",
 ]
 

@@ -4,4 +4,5 @@ import sys
 
 from vram_residency.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ import pytest
 from tests.independent_log import SEGMENT, LogMaker, make_log
 
 from vram_residency.audit import AuditLogger, SealVerified, VramSealed, create_log, verify
-from vram_residency.core.errors import ConfigurationError, InvalidInputError
+from vram_residency.core.errors import ConfigurationError, InvalidInputError, MissingKeyError
 
 pytestmark = pytest.mark.filterwarnings("ignore::vram_residency.audit.log.KeyPlacementWarning")
 
@@ -446,3 +446,12 @@ def _overwrite(path: Path, offset: int, byte: int) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(bytes([byte]))
+
+
+def test_a_key_folder_that_is_missing_or_empty_is_an_error_of_its_own(log: Product, tmp_path: Path) -> None:
+    """Nothing was found against the log: what is missing is a key."""
+    with pytest.raises(MissingKeyError, match="no such folder"):
+        verify(log.directory, keys=tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir(mode=0o700)
+    with pytest.raises(MissingKeyError, match="neither"):
+        verify(log.directory, keys=tmp_path / "empty")

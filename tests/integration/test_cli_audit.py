@@ -232,3 +232,26 @@ def _lines(log: Path) -> list[bytes]:
 
 def _entries(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _lines(log)]
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (b'{"event_type":"seal_verified","shard":"s"}\n', b"Its fields: shard_id, worker_id, digest?, "),
+        (b'{"event_type":"seal_verifed"}\n', b"Did you mean 'seal_verified'?"),
+        (b'{"event_type":"acme.model_promoted"}\n', b"a program that registers its class"),
+        (b"shard s verified\n", b'A line is such as {"event_type":"seal_verified",'),
+    ],
+)
+def test_a_bad_line_is_told_how_to_be_a_good_one(log: Path, line: bytes, hint: bytes) -> None:
+    run = vram("emit", log, stdin=line)
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1].startswith(b"hint: ")
+    assert hint in run.stderr.splitlines()[-1]
+
+
+def test_a_query_without_an_answer_says_what_may_have_been_meant(log: Path) -> None:
+    run = vram("query", log, "--event", "seal_verifed")
+    assert (run.returncode, run.stdout) == (0, b"")
+    assert run.stderr == b"No entry passes. Did you mean --event seal_verified?\n"
+    assert vram("query", log, "--severity", "urgent").returncode == 2

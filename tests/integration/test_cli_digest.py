@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -118,3 +119,16 @@ def test_a_strict_policy_refuses_the_host(capsys: pytest.CaptureFixture[str]) ->
     captured = capsys.readouterr()
     assert "refused" in captured.out
     assert captured.err == ""
+
+
+def test_names_are_written_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    """`b3sum --check` must find the file again; an escape of ours would name another one."""
+    path = tmp_path / "modèle.bin"
+    path.write_bytes(b"x")
+    done = subprocess.run(
+        [sys.executable, "-m", "vram_residency", "digest", path],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == f"{blake3.blake3(b'x').hexdigest()}  {path}\n".encode()

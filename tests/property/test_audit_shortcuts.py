@@ -6,17 +6,23 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.independent_log import LogMaker
+from tests.independent_log import LogMaker, make_log
 
 from vram_residency.audit import cleaning
 from vram_residency.audit.cleaning import clean_fields
-from vram_residency.audit.entry import EntryFormatError, parse_entry
-from vram_residency.audit.glance import Glance
+from vram_residency.audit.entry import parse_entry
+from vram_residency.audit.registry import LOG_OWN_TYPES
+from vram_residency.audit.shapes import SHAPES_MAX, Shapes
 
 MAKER = LogMaker()
 MAKER.seal()
 LINE = MAKER.lines[0]
-GLANCE = Glance(MAKER.service_id, MAKER.ident.hex())
+ACTOR = {"user_id": "Zoë", "auth_method": "internal"}
+MAKER.append("token_created", actor=ACTOR, scope=["read", "a\\b"], sanitized=["actor.user_id"])
+MAKER.append("acme.thing", nested=[{"a": [None, True, -3]}, [1, 2], []], ratio=12)
+SHAPES = Shapes(MAKER.service_id, MAKER.ident.hex())
+for known in MAKER.lines:
+    SHAPES.learn(parse_entry(known))
 SCRAPS = [
     b" ",
     b'"',
@@ -71,45 +77,70 @@ SECRETISH = st.sampled_from(
 )
 
 
+def require_sound(line: bytes) -> None:
+    """Where a line is recognised, parsing accepts it and says the same."""
+    for index, timestamp, mac in SHAPES.rows(line + b"\n"):
+        entry = parse_entry(line)
+        assert (entry.index, entry.timestamp) == (int(index), timestamp.decode())
+        assert (entry.service_id, entry.unverified_mac.hex()) == (MAKER.service_id, mac.decode())
+        assert entry.audit_id == f"{MAKER.ident.hex()}-{entry.index}"
+        assert entry.event_type not in LOG_OWN_TYPES
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, len(LINE)), st.integers(0, 40), st.sampled_from(SCRAPS)), max_size=3)
+    st.sampled_from(MAKER.lines),
+    st.lists(st.tuples(st.integers(0, len(LINE)), st.integers(0, 40), st.sampled_from(SCRAPS)), max_size=3),
 )
-def test_a_glance_accepts_only_what_parsing_accepts(edits: list[tuple[int, int, bytes]]) -> None:
-    line = LINE
+def test_what_is_recognised_is_what_parsing_accepts(line: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     for where, length, scrap in edits:
         line = line[:where] + scrap + line[where + length :]
-    seen = GLANCE.look(line, 0)
-    if seen is None:
-        return
-    entry = parse_entry(line)
-    assert (entry.index, entry.timestamp, entry.event_type) == (0, seen.timestamp, seen.event_type)
-    assert (entry.service_id, entry.audit_id) == (seen.service_id, seen.audit_id)
-    assert (entry.unverified_mac, entry.sanitized) == (seen.unverified_mac, ())
+    if b"\n" not in line:
+        require_sound(line)
 
 
-@given(
-    st.dictionaries(
-        st.text(max_size=5),
-        st.integers() | st.booleans() | st.none() | st.floats() | st.text() | st.lists(st.integers()),
-    )
-)
-def test_a_glance_agrees_with_parsing_on_any_fields(fields: dict[str, object]) -> None:
-    head = json.loads(LINE)
-    body = {name: head[name] for name in list(head)[:5]} | fields
-    line = (
-        json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")[:-1]
-        + LINE[-74:]
-    )
-    seen = GLANCE.look(line, 0)
-    try:
-        parse_entry(line)
-    except EntryFormatError:
-        assert seen is None
+@given(st.sampled_from(MAKER.lines), st.data())
+def test_no_change_of_one_byte_is_recognised_that_parsing_refuses(line: bytes, data: st.DataObject) -> None:
+    where = data.draw(st.integers(0, len(line) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda value: value != 10))
+    require_sound(line[:where] + bytes([byte]) + line[where + 1 :])
 
 
-def test_ordinary_entries_are_known_at_a_glance() -> None:
-    assert GLANCE.look(LINE, 0) is not None
-    assert GLANCE.look(LINE, 1) is None
+@given(st.text() | st.integers() | st.booleans() | st.none() | st.lists(st.text()), st.text(max_size=9))
+def test_values_of_any_kind_are_recognised_only_as_parsing_reads_them(value: object, text: str) -> None:
+    """In another spelling than the canonical one, too."""
+    for ascii_only in (False, True):
+        inner = json.dumps(value, separators=(",", ":"), ensure_ascii=ascii_only)
+        line = LINE.replace(b'"shard-0"', inner.encode("utf-8", "surrogatepass")).replace(
+            b'"worker-1"', json.dumps(text, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+        )
+        require_sound(line)
+
+
+def test_lines_of_known_shapes_are_recognised_and_no_others() -> None:
+    block = b"".join(line + b"\n" for line in MAKER.lines)
+    assert [int(index) for index, _, _ in SHAPES.rows(block)] == [0, 1, 2]
+    assert SHAPES.rows(b"x" + block[: len(LINE) + 1]) == []
+    assert SHAPES.rows(LINE) == []  # no newline
+    assert SHAPES.rows(LINE.replace(b"vram_sealed", b"vram_sealer") + b"\n") == []
+
+
+def test_the_logs_own_events_are_never_recognised() -> None:
+    maker = make_log()
+    shapes = Shapes(maker.service_id, maker.ident.hex())
+    for line in maker.lines:
+        shapes.learn(parse_entry(line))
+    block = b"".join(line + b"\n" for line in maker.lines)
+    assert len(shapes.rows(block)) == len(maker.lines) - 3
+
+
+def test_only_so_many_shapes_are_learned() -> None:
+    maker = LogMaker()
+    shapes = Shapes(maker.service_id, maker.ident.hex())
+    for number in range(SHAPES_MAX + 5):
+        maker.append(f"acme.type{number}", value=number)
+        shapes.learn(parse_entry(maker.lines[-1]))
+    block = b"".join(line + b"\n" for line in maker.lines)
+    assert len(shapes.rows(block)) == SHAPES_MAX
 
 
 @given(

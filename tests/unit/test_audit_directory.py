@@ -252,3 +252,14 @@ def test_a_destroyed_pseudonym_key_does_not_stop_the_log(tmp_path: Path) -> None
     keyring = Keyring(tmp_path / "keys")
     assert keyring.read_pseudonym_key() != keyring.read_pseudonym_key()
     assert keyring.read_genesis_key() is not None
+
+
+def test_directories_above_a_new_log_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    """Whoever may write above a log may replace it."""
+    before = os.umask(0)
+    try:
+        create_log(tmp_path / "deep" / "er" / "log", service_id="svc", keys=tmp_path / "far" / "keys")
+    finally:
+        os.umask(before)
+    for made in ("deep", "deep/er", "deep/er/log", "far", "far/keys"):
+        assert stat.S_IMODE((tmp_path / made).stat().st_mode) == 0o700

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -38,12 +38,14 @@ CODES = {
     "UnknownShardError": 2,
     "NotSealedError": 1,
     "ConfigurationError": 2,
+    "MissingKeyError": 5,
     "InvalidEventError": 2,
     "BufferFullError": 4,
     "LogClosedError": 5,
     "AuditWriteError": 5,
     "LogDamagedError": 1,
     "LogLockedError": 5,
+    "WitnessError": 5,
 }
 INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 LEAVES = {name: value for name, value in vars(errors).items() if getattr(value, "fields", ())}
@@ -286,3 +288,41 @@ def test_control_c_ends_a_real_process_in_two_lines() -> None:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == ExitCode.INTERRUPTED
     assert stderr.decode().splitlines() == ["vram: error: interrupted", "hint: Run it again when ready."]
+
+
+@pytest.mark.parametrize(("words", "nearest"), [(["dmeo"], "demo"), (["audit", "verfy"], "verify")])
+def test_a_mistyped_command_names_the_nearest(
+    words: list[str], nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two lines, like every error."""
+    assert main(words) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == f"vram: error: there is no command '{words[-1]}'. Did you mean '{nearest}'?"
+    assert hint.startswith("hint: Run `vram")
+
+
+def test_a_group_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `vram` alone does: it is no error to ask what there is."""
+    assert main(["audit"]) == 0
+    captured = capsys.readouterr()
+    assert "Commands:" in captured.out
+    assert captured.err == ""
+
+
+def _helps(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if (found := command.get_command(context, name)) is not None:
+                yield from _helps(found, (*path, name))
+
+
+@pytest.mark.parametrize("words", list(_helps(cli)), ids=" ".join)
+def test_every_help_fits_a_terminal(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """80 columns are what everybody has."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*words, "--help"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []

@@ -6,6 +6,7 @@ import io
 import sys
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -98,3 +99,16 @@ def test_progress_is_silent_off_a_terminal(
     with output.progress("hashing") as report:
         report(1, 2)
     assert capsys.readouterr().err == ""
+
+
+def test_a_list_has_one_line_a_row_however_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the last column is cut first; nothing is folded, no line ends in blanks."""
+    terminal, _ = become_terminal(monkeypatch), monkeypatch.setenv("COLUMNS", "40")
+    rows = [["1", "vram_sealed", "shard-1 " * 20], ["2", "log_closed", ""]]
+    output.table(["index", "event", "details"], rows, is_list=True)
+    _, _, first, second = click.unstyle(terminal.getvalue()).splitlines()
+    assert first.split()[:3] == ["1", "vram_sealed", "shard-1"]
+    assert first.endswith("…")
+    assert len(first) <= 40
+    assert second.split() == ["2", "log_closed"]
+    assert second == second.rstrip()

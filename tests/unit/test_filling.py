@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,3 +227,15 @@ def test_runs_are_the_source_cut_up(data: bytes, run: int) -> None:
             parts = [bytes(part) for part in filling.runs(source, len(data))]
             assert b"".join(parts) == data
             assert {len(part) for part in parts[:-1]} <= {run}
+
+
+def test_an_interrupt_that_still_holds_a_run_leaves_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The traceback of what ends the filling may look at a run; giving the buffer back must wait for it."""
+    raised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda hook: raised.append(hook.exc_value))
+    coming = filling.runs(DirectSource(bytes(2 * RUN_BYTES)), 2 * RUN_BYTES)
+    held = next(coming)[1:]
+    del coming
+    gc.collect()
+    assert raised == []
+    assert held.nbytes == RUN_BYTES - 1

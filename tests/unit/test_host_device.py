@@ -294,6 +294,25 @@ def test_a_freed_descriptor_number_stays_occupied(device: HostDevice) -> None:
         os.fstat(fd)
 
 
+def test_kept_numbers_never_use_up_what_the_process_may_open() -> None:
+    """A worker that loads and frees models for months does not run out of descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    limit = before + 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    device = HostDevice(capacity_bytes=64 * MIB)
+    try:
+        for _ in range(2 * limit):
+            memory = sealed(device, b"x" * PAGE)
+            path = path_of(memory)
+            memory.free()
+        assert Path(path).read_bytes() == b""
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + limit // 2 + 2
+    finally:
+        device.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_number_that_was_never_published_is_given_back(device: HostDevice) -> None:
     """Only a path that somebody may hold costs a descriptor for good."""
     before = descriptors()

@@ -6,6 +6,7 @@ import array
 import mmap
 import struct
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -149,20 +150,39 @@ def test_a_value_changed_in_place_is_caught_and_named():
         assert here.manager.describe(shard).state == "quarantined"
 
 
-@pytest.mark.parametrize("change", ["storage", "shape", "strides", "dtype"])
+def moved_storage() -> tuple[Any, Callable[[], object]]:
+    tensor = bytearray(8)
+
+    def move() -> None:
+        tensor.extend(bytes(1 << 20))
+        others.extend(bytearray(8) for _ in range(1000))  # the old place is taken by somebody else
+        del tensor[8:]
+
+    others: list[bytearray] = []
+    return tensor, move
+
+
+def reshaped() -> tuple[Any, Callable[[], object]]:
+    tensor = np.zeros((2, 3), dtype=np.int32)
+    return tensor, lambda: tensor.resize((3, 2), refcheck=False)
+
+
+def strided() -> tuple[Any, Callable[[], object]]:
+    tensor = np.zeros((2, 2), dtype=np.int32)
+    return tensor, lambda: setattr(tensor, "strides", (4, 8))
+
+
+def retyped() -> tuple[Any, Callable[[], object]]:
+    tensor = np.zeros(4, dtype=np.int32)
+    return tensor, lambda: setattr(tensor, "dtype", np.float32)
+
+
+MOVES = {"storage": moved_storage, "shape": reshaped, "strides": strided, "dtype": retyped}
+
+
+@pytest.mark.parametrize("change", MOVES)
 def test_a_tensor_that_lies_elsewhere_or_otherwise_is_caught_even_with_the_same_bytes(change: str):
-    if change == "shape":
-        tensor: Any = np.zeros((2, 3), dtype=np.int32)
-        alter = lambda: tensor.resize((3, 2), refcheck=False)  # noqa: E731
-    elif change == "strides":
-        tensor = np.zeros((2, 2), dtype=np.int32)
-        alter = lambda: setattr(tensor, "strides", (4, 8))  # noqa: E731
-    elif change == "dtype":
-        tensor = np.zeros(4, dtype=np.int32)
-        alter = lambda: setattr(tensor, "dtype", np.float32)  # noqa: E731
-    else:
-        tensor = bytearray(8)
-        alter = lambda: tensor.extend(bytes(1 << 20)) or tensor.__delitem__(slice(8, None))  # noqa: E731
+    tensor, alter = MOVES[change]()
     with place() as here:
         shard = here.manager.seal_tensors({"good": bytearray(4), "moved": tensor})
         with warnings.catch_warnings():

@@ -172,3 +172,10 @@ def test_a_gate_scope_of_ones_own_is_what_the_gate_reads():
         fields = here.only("seal_verified")
         assert fields["scope"] == "sample"
         assert fields["bytes_checked"] <= 131_072
+
+
+@pytest.mark.parametrize("device", [None, 1, b"host"])
+def test_what_is_neither_a_name_nor_a_device_is_refused(device: Any):
+    """A wrong type is an error of the caller's that says so."""
+    with pytest.raises(InvalidInputError, match="device"):
+        VramManager.new_with_token("t" * 32, device=device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import msgspec
 import pytest
 from tests.shards import GROUP, MIB, Place, altered, place, raw_bytes
 
@@ -280,3 +281,43 @@ def test_describe_tells_when_a_shard_was_last_wholly_verified():
         assert here.manager.describe(shard).fully_verified_at == sealed
         here.manager.verify_sealed(shard)
         assert parse_rfc3339(here.manager.describe(shard).fully_verified_at) > parse_rfc3339(sealed)
+
+
+def test_what_is_done_to_a_handle_does_not_reach_the_managers_own_record():
+    """A frozen field can be overwritten by force; that is a forged handle, and no damage to the shard."""
+    with place() as here:
+        shard = here.manager.seal_model(raw_bytes(1000))
+        intact = here.manager.shards()[0]
+        for field, value in [("path", "/etc/passwd"), ("digest", "blake3:" + "0" * 64), ("shard_id", "x")]:
+            msgspec.structs.force_setattr(shard, field, value)
+            with pytest.raises(UnknownShardError):
+                here.manager.verify_sealed(shard)
+        assert here.manager.shards() == [intact]
+        here.manager.verify_sealed(intact.shard_id)
+
+
+class _EqualToAll(str):
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+
+def test_a_field_that_only_pretends_to_be_equal_is_refused():
+    """Fields are compared by what they hold: 1000.0 is not the 1000 that was sealed either."""
+    with place() as here:
+        shard = here.manager.seal_model(raw_bytes(1000))
+        for change in ({"digest": _EqualToAll("no")}, {"vram_bytes": 1000.0}, {"tensors": object()}):
+            with pytest.raises(UnknownShardError):
+                here.manager.verify_sealed(altered(shard, **change))
+
+
+def test_an_unknown_id_of_any_size_makes_a_short_error_on_one_line():
+    """The id is told as evidence, but an error message is no place for megabytes."""
+    with place() as here, pytest.raises(UnknownShardError, match="no shard") as refused:
+        here.manager.verify_sealed("x\n" * 1_000_000)
+    assert len(str(refused.value)) < 2000
+    assert str(refused.value).isprintable()

@@ -141,7 +141,10 @@ def test_the_assertions_return_what_they_found() -> None:
         (lambda story: story.includes("nonsense"), "no sentence includes 'nonsense'"),
         (lambda story: story.field("shard_id", "x"), "no event has shard_id='x'"),
         (lambda story: story.correlation_id_present(), "no event has a correlation_id"),
-        (lambda story: story.in_order("verify", "seal"), "'seal' is missing from the order verify, seal"),
+        (
+            lambda story: story.in_order("verify", "seal"),
+            "'seal' did not happen after 'verify'; expected in order: verify, seal",
+        ),
     ],
 )
 def test_a_failed_assertion_shows_what_was_captured(check: object, finding: str) -> None:

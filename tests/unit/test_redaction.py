@@ -272,3 +272,21 @@ def test_no_pattern_holds_an_unbounded_repeat_inside_another() -> None:
     sources = [pattern for pattern, _ in redaction._WHOLE_SECRETS + redaction._CREDENTIALS]
     sources += [redaction._key().pattern, redaction._value().pattern, redaction._authority().pattern]
     assert [source for source in sources if nested.search(source)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ('{"token":["hunter2"]}', '{"token":[REDACTED]}'),
+        ('{"token": [1, "hun]ter2", "b"], "id": ["ok"]}', '{"token": [REDACTED], "id": ["ok"]}'),
+        ('{"password":{"value":"hunter2"}} then', '{"password":[REDACTED]} then'),
+        ("{'secret': ['hunter2', 'hunter3']}", "{'secret': [REDACTED]}"),
+        ('{\\"token\\":[\\"hunter2\\"]} then', '{\\"token\\":[REDACTED]} then'),
+        ('{"token":["hunter2', '{"token":[REDACTED]'),
+        ('"tokens": ["fine"]', '"tokens": ["fine"]'),
+    ],
+)
+def test_a_list_or_an_object_of_secrets_goes_as_a_whole(text: str, redacted: str) -> None:
+    """JSON may hold the secret one level deeper than the key; twice redacted is the same."""
+    assert redact(text) == redacted
+    assert redact(redacted) == redacted

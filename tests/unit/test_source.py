@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from vram_residency.core.errors import InvalidInputError, MalformedModelError
+from vram_residency.core.regular_file import printable_path
 from vram_residency.formats import FileSource, MemorySource
-from vram_residency.formats.source import ByteSource, printable_path
+from vram_residency.formats.source import ByteSource
 
 
 @pytest.fixture
@@ -180,3 +181,17 @@ def test_a_file_rewritten_while_it_is_read_is_refused(model: Path) -> None:
 def test_a_path_that_is_no_text_can_be_printed() -> None:
     """Bytes that are no UTF-8 appear as escapes."""
     assert printable_path(os.fsdecode(b"/m/\xff.gguf")) == "/m/\\udcff.gguf"
+
+
+def test_a_file_edited_and_dated_back_is_still_refused(model: Path) -> None:
+    """The modification time is its writer's to choose, the change time is not."""
+    status = model.stat()
+    with FileSource(model) as source:
+        data = bytearray(model.read_bytes())
+        data[-1] ^= 1
+        with model.open("r+b") as file:
+            file.write(data)
+        os.utime(model, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert model.stat().st_mtime_ns == status.st_mtime_ns
+        with pytest.raises(MalformedModelError, match="changed while it was read"):
+            source.require_unchanged()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from vram_residency.audit.log import AuditLogger, KeyPlacementWarning, LogStats
     from vram_residency.audit.options import LogOptions
+    from vram_residency.audit.proving import Consistency, Inclusion, prove_consistency, prove_inclusion
     from vram_residency.audit.verdict import Verdict
     from vram_residency.audit.verification import verify
 
@@ -40,6 +41,7 @@ __all__ = [
     "AuthorizationGranted",
     "Change",
     "ClockSteppedBack",
+    "Consistency",
     "DataDeleted",
     "EpochClosed",
     "Event",
@@ -48,6 +50,7 @@ __all__ = [
     "GdprDataAccessRequest",
     "GdprDataExport",
     "GdprRightToErasure",
+    "Inclusion",
     "InferenceExecuted",
     "IntegrityViolation",
     "InvalidTokenUsed",
@@ -107,6 +110,8 @@ __all__ = [
     "emit_vram_allocation_failed",
     "emit_vram_deallocated",
     "emit_vram_sealed",
+    "prove_consistency",
+    "prove_inclusion",
     "register",
     "verify",
 ]
@@ -114,6 +119,8 @@ __all__ = [
 #: Name → module of this package; what is not here is one of the events.
 _HOMES = {
     "AuditLogger": "log",
+    "Consistency": "proving",
+    "Inclusion": "proving",
     "KeyPlacementWarning": "log",
     "LogOptions": "options",
     "LogStats": "log",
@@ -128,6 +135,8 @@ _HOMES = {
     "emit_vram_allocation_failed": "helpers",
     "emit_vram_deallocated": "helpers",
     "emit_vram_sealed": "helpers",
+    "prove_consistency": "proving",
+    "prove_inclusion": "proving",
     "verify": "verification",
 }
 __getattr__, __dir__ = lazy_names(

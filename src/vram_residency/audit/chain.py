@@ -18,11 +18,31 @@ _INITIAL_LABEL: Final = b"vram-residency/audit/v1\n"
 _NEXT_EPOCH_LABEL: Final = b"vram-residency/audit/next-epoch"
 _GENESIS_ID_LABEL: Final = b"vram-residency/audit/genesis-id"
 _GENESIS_ID_DIGITS: Final = 16
+_BLOCK_BYTES: Final = 64
+_INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def initial_mac(origin: str) -> bytes:
     """What stands for the previous mac (32 bytes) before entry 0."""
     return hashlib.sha256(_INITIAL_LABEL + origin.encode("utf-8")).digest()
+
+
+class MacChain:
+    """next_mac() for many entries under one key: the key is hashed once (RFC 2104), its states are copied."""
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(_BLOCK_BYTES, b"\0")
+        self._inner = hashlib.sha256(padded.translate(_INNER_PAD))
+        self._outer = hashlib.sha256(padded.translate(_OUTER_PAD))
+
+    def next(self, previous_mac: bytes, body: bytes) -> bytes:
+        """The mac (32 bytes) of an entry's body."""
+        inner = self._inner.copy()
+        inner.update(previous_mac + body)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 def next_mac(key: bytes, previous_mac: bytes, body: bytes) -> bytes:

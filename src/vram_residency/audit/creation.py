@@ -12,7 +12,7 @@ from vram_residency.audit import chain, machine, tree
 from vram_residency.audit.checkpoint import Checkpoint
 from vram_residency.audit.checkpoint import sign as sign_checkpoint
 from vram_residency.audit.directory import Directory, LogConfig, WriterLock
-from vram_residency.audit.files import DIRECTORY_MODE
+from vram_residency.audit.files import make_private_directory
 from vram_residency.audit.keyring import create_keys
 from vram_residency.audit.options import DEFAULT_OPTIONS, LogOptions
 from vram_residency.core.clock import rfc3339
@@ -54,7 +54,7 @@ def create_log(
     _require_outside(place, key_folder)
     _require_free(place)
     try:
-        _make_directory(place.path)
+        make_private_directory(place.path)
         lock = WriterLock(place, holder=machine.writer(), files=options.files)
         try:
             # Another process may have made the log while we waited for the directory.
@@ -77,8 +77,8 @@ def _fill(
         key_folder, origin=origin, host_id=machine.host_id(), keep_genesis=keep_genesis, files=files
     )
     # 2. All but log.json. A crash leaves a directory that is not a log.
-    _make_directory(place.entries)
-    _make_directory(place.tree)
+    make_private_directory(place.entries)
+    make_private_directory(place.tree)
     empty = sign_checkpoint(Checkpoint(origin, 0, tree.EMPTY_ROOT), keys.signer)
     files.write_atomically(place.checkpoint, empty.note_bytes)
     # 3. With log.json it is one.
@@ -95,10 +95,6 @@ def _fill(
     return NewLog(origin, str(keys.signer.verifier), keys.genesis_key.hex())
 
 
-def _make_directory(path: Path) -> None:
-    path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-
-
 def _require_outside(place: Directory, key_folder: Path) -> None:
     if key_folder.resolve().is_relative_to(place.path.resolve()):
         raise ConfigurationError(
@@ -111,7 +107,7 @@ def _require_outside(place: Directory, key_folder: Path) -> None:
 def _require_free(place: Directory) -> None:
     if place.is_log:
         raise ConfigurationError(
-            str(place), "there is a log here already", hint="Open it, or name another place."
+            str(place), "there is a log here already", hint="Use it as it is, or name another directory."
         )
     if place.path.exists() and not place.path.is_dir():
         raise ConfigurationError(str(place), "is not a directory", hint="Name a directory for the log.")

@@ -91,6 +91,8 @@ class Directory:
         self.tree: Final = self.path / "tree"
         self.frontier: Final = self.tree / "frontier"
         self.checkpoint: Final = self.path / "checkpoint"
+        self.cosignatures: Final = self.path / "cosignatures"
+        self.journal: Final = self.path / "journal"
         self.lock: Final = self.path / "lock"
 
     def __str__(self) -> str:

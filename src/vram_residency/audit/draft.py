@@ -7,6 +7,7 @@ reached the disk never change.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -18,6 +19,9 @@ from vram_residency.audit.events import to_fields
 from vram_residency.audit.own_events import ClockSteppedBack, EpochClosed
 from vram_residency.audit.registry import event_type_of
 from vram_residency.core.clock import rfc3339
+
+#: The end of a time that changes within a second.
+_FRACTION: Final = "000000Z"
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -51,10 +55,14 @@ class Draft:
         self.start: Final = start
         self.leaf_hashes: list[bytes] = []
         self._identity = identity
-        self._key = key
+        self._chain = chain.MacChain(key)
         self._mac = start.mac
         self._timestamp_us = start.timestamp_us
         self._lines: list[bytes] = []
+        self._second = -1
+        self._second_text = ""
+        #: Event type → what stands between an entry's time and its audit id's index.
+        self._middles: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -67,7 +75,7 @@ class Draft:
     @property
     def data(self) -> bytes:
         """The lines as they go into a segment."""
-        return b"".join(self._lines)
+        return b"\n".join([*self._lines, b""])
 
     @property
     def end(self) -> Position:
@@ -92,6 +100,29 @@ class Draft:
         self._note_clock(timestamp_ns)
         return self._append(event_type, timestamp_ns, fields, sanitized)
 
+    def add_plain(self, event_type: str, timestamp_ns: int, fields: bytes) -> int:
+        """add() for fields that are clean and encoded already: a JSON object that is not empty.
+
+        The same bytes at a fraction of the cost (performance.md); the caller sees to the entry's length.
+        """
+        timestamp_us = timestamp_ns // 1000
+        if self._timestamp_us is not None and timestamp_us < self._timestamp_us:
+            self._note_clock(timestamp_ns)
+        self._timestamp_us = timestamp_us
+        if timestamp_us // 1_000_000 != self._second:
+            self._second = timestamp_us // 1_000_000
+            self._second_text = rfc3339(timestamp_ns)[: -len(_FRACTION)]
+        index = self.start.size + len(self._lines)
+        middle = self._middles.get(event_type) or self._middle(event_type)
+        time = f"{self._second_text}{timestamp_us % 1_000_000:06}"
+        head = f'{{"index":{index},"timestamp":"{time}{middle}{index}",'
+        body = head.encode() + fields[1:-1]
+        mac = self._mac = self._chain.next(self._mac, body)
+        line = body + f',"mac":"{mac.hex()}"}}'.encode()
+        self.leaf_hashes.append(sha256(b"\x00" + line).digest())
+        self._lines.append(line)
+        return index
+
     def add_own(self, event: Event, timestamp_ns: int) -> int:
         """Append one of the log's own events; its index."""
         return self.add(event_type_of(event), timestamp_ns, to_fields(event))
@@ -103,6 +134,13 @@ class Draft:
         root = self.end.frontier.root()
         closed = EpochClosed(epoch=epoch, tree_size=self.next_index, root_hash=root.hex())
         return self.add_own(closed, timestamp_ns)
+
+    def _middle(self, event_type: str) -> str:
+        names = (event_type, self._identity.service_id)
+        texts = [msgspec.json.encode(name).decode() for name in names]
+        middle = f'Z","event_type":{texts[0]},"service_id":{texts[1]},"audit_id":"{self._identity.key_id}-'
+        self._middles[event_type] = middle
+        return middle
 
     def _note_clock(self, timestamp_ns: int) -> None:
         if self._timestamp_us is None or timestamp_ns // 1000 >= self._timestamp_us:
@@ -123,9 +161,9 @@ class Draft:
             fields=fields,
             sanitized=sanitized,
         )
-        self._mac = chain.next_mac(self._key, self._mac, body)
+        self._mac = self._chain.next(self._mac, body)
         self._timestamp_us = timestamp_ns // 1000
         line = join_line(body, self._mac)
         self.leaf_hashes.append(tree.leaf_hash(line))
-        self._lines.append(line + b"\n")
+        self._lines.append(line)
         return index

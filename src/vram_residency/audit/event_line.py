@@ -16,6 +16,7 @@ from vram_residency.core.identifiers import is_correlation_id
 #: A line that cannot become an entry of 65,535 bytes even after cutting is still taken, up to here.
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 _UNKNOWN: Final = "(unknown)"
+_EXAMPLE: Final = 'A line is such as {"event_type":"seal_verified","shard_id":"s-1","worker_id":"w-0"}.'
 
 
 class EventLine(msgspec.Struct, frozen=True):
@@ -38,7 +39,7 @@ def parse_event_line(line: bytes) -> EventLine:
     # 2. The name.
     event_type = fields.pop("event_type", None)
     if not isinstance(event_type, str):
-        raise InvalidEventError(_UNKNOWN, "event_type is missing or not text")
+        raise InvalidEventError(_UNKNOWN, "event_type is missing or not text", hint=_EXAMPLE)
     class_of(event_type)
     if event_type in LOG_OWN_TYPES:
         raise InvalidEventError(event_type, "only the log's writer makes this event")
@@ -61,9 +62,10 @@ def _parse_object(line: bytes) -> dict[str, object]:
             line.decode("utf-8"), object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float
         )
     except (ValueError, RecursionError) as error:
-        raise InvalidEventError(_UNKNOWN, f"the line is not JSON: {_words(error)}") from None
+        rule = f"the line is not JSON: {_words(error)}"
+        raise InvalidEventError(_UNKNOWN, rule, hint=_EXAMPLE) from None
     if not isinstance(value, dict):
-        raise InvalidEventError(_UNKNOWN, "the line is not a JSON object")
+        raise InvalidEventError(_UNKNOWN, "the line is not a JSON object", hint=_EXAMPLE)
     return value
 
 

@@ -119,9 +119,16 @@ def from_mapping(event_type: str, fields: Mapping[str, object]) -> Event:
     try:
         event: Event = msgspec.convert(dict(fields), cls, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise InvalidEventError(event_type, _rule(error)) from None
+        raise InvalidEventError(event_type, _rule(error), hint=_fields_of(cls)) from None
     validate(event)
     return event
+
+
+def _fields_of(cls: type[Event]) -> str:
+    """What the event takes, as a hint: ``shard_id, worker_id, scope?``."""
+    fields = (field for field in msgspec.structs.fields(cls) if field.name != "claimed_at")
+    names = (field.name if field.required else f"{field.name}?" for field in fields)
+    return f"Its fields: {', '.join(names)}; docs/format/events.md has their types."
 
 
 def _rule(error: Exception) -> str:

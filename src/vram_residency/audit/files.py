@@ -7,12 +7,14 @@ the disk full. OSError comes out as it is; the callers turn it into AuditWriteEr
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
 from typing import Final
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+_ALLOCATION_BYTES: Final = 1 << 20
 
 _SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # macOS has fsync alone
 
@@ -65,6 +67,28 @@ class Files:
         status = os.fstatvfs(descriptor)
         return status.f_bavail * status.f_frsize
 
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Make the file ``size`` bytes long, all on the disk: what is mapped can never lack a page."""
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except AttributeError:  # macOS
+            self._fill(descriptor, size)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
+                raise
+            self._fill(descriptor, size)
+
+    def _fill(self, descriptor: int, size: int) -> None:
+        for offset in range(0, size, _ALLOCATION_BYTES):
+            self.write_all_at(descriptor, bytes(min(_ALLOCATION_BYTES, size - offset)), offset)
+
+    def map(self, descriptor: int, size: int) -> memoryview:
+        """The file's first ``size`` bytes as shared memory, its pages at hand. Lives on after close()."""
+        memory = memoryview(mmap.mmap(descriptor, size))
+        # Written to once, so that the first events do not wait for a page fault each.
+        memory[:: mmap.PAGESIZE] = bytes(memory[:: mmap.PAGESIZE])
+        return memory
+
     def write_all(self, descriptor: int, data: bytes) -> None:
         """write() until everything is written: a short write is not an error, only a beginning."""
         rest = memoryview(data)
@@ -102,3 +126,9 @@ def _some(written: int) -> int:
 
 
 SYSTEM_FILES: Final = Files()
+
+
+def make_private_directory(path: Path) -> None:
+    """Make a directory and every missing one above it, each 0700 whatever the umask says."""
+    for missing in reversed([each for each in (path, *path.parents) if not each.exists()]):
+        missing.mkdir(mode=DIRECTORY_MODE, exist_ok=True)

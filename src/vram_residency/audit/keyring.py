@@ -19,9 +19,20 @@ from typing import Final
 import msgspec
 
 from vram_residency.audit import chain, note
-from vram_residency.audit.files import DIRECTORY_MODE, FILE_MODE, SYSTEM_FILES, Files
+from vram_residency.audit.files import (
+    DIRECTORY_MODE,
+    FILE_MODE,
+    SYSTEM_FILES,
+    Files,
+    make_private_directory,
+)
 from vram_residency.core.canonical import canonical_json
-from vram_residency.core.errors import AuditWriteError, ConfigurationError, LogDamagedError
+from vram_residency.core.errors import (
+    AuditWriteError,
+    ConfigurationError,
+    LogDamagedError,
+    MissingKeyError,
+)
 from vram_residency.core.keys import read_secret_file, require_private
 
 #: One disk sector: a slot is written whole or not at all on most disks, and its checksum tells.
@@ -108,6 +119,8 @@ class Keyring:
         try:
             require_private(self._mac_path, mode=FILE_MODE)
             data = self._mac_path.read_bytes()
+        except FileNotFoundError as error:
+            raise MissingKeyError(str(self._mac_path), "is not there") from error
         except OSError as error:
             raise ConfigurationError(str(self._mac_path), f"cannot be read: {error.strerror}") from error
         if len(data) != _SLOTS * SLOT_BYTES:
@@ -159,7 +172,7 @@ def create_keys(
     if keep_genesis:
         contents["genesis.key"] = f"{genesis_key.hex()}\n".encode()
     with _as_write_error(path):
-        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        make_private_directory(path)
         require_key_folder(path)
         for name, data in contents.items():
             _write_key(path / name, data, files)
@@ -170,8 +183,8 @@ def create_keys(
 def require_key_folder(path: Path) -> None:
     """The folder must be there and be closed to others (0700). Raises ConfigurationError."""
     if not path.is_dir():
-        raise ConfigurationError(
-            str(path), "no such folder of keys", hint="Name the folder of this log's keys with keys=."
+        raise MissingKeyError(
+            str(path), "no such folder of keys", hint="Name the folder of this log's keys: --keys or keys=."
         )
     require_private(path, mode=DIRECTORY_MODE)
 
@@ -189,6 +202,8 @@ def _slot_json(state: MacState) -> bytes:
 
 
 def _read_signer(path: Path) -> note.SignerKey:
+    if not path.exists():
+        raise MissingKeyError(str(path), "is not there")
     text = read_secret_file(path)
     try:
         return note.SignerKey.parse(text)
@@ -212,7 +227,7 @@ def _write_key(path: Path, data: bytes, files: Files) -> None:
         raise ConfigurationError(
             str(path),
             "a key is here already and is never written over",
-            hint="Name another folder with keys=, or remove the keys of a log that was never finished.",
+            hint="Name another folder: --keys or keys=. Or remove the keys of a log that was never finished.",
         ) from None
 
 

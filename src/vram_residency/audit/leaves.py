@@ -14,6 +14,8 @@ from vram_residency.audit import tree
 from vram_residency.audit.directory import Directory
 from vram_residency.audit.files import DIRECTORY_MODE, FILE_MODE
 
+_PENDING_MAX: Final = 4096
+
 
 class LeafStore:
     """Appends leaf hashes, 32 bytes each, to one file per segment.
@@ -24,6 +26,9 @@ class LeafStore:
 
     def __init__(self, directory: Directory) -> None:
         self._directory: Final = directory
+        #: First index of the segment, and of the first hash in ``_hashes``.
+        self._pending: tuple[int, int] | None = None
+        self._hashes: list[bytes] = []
 
     def prepare(self) -> None:
         """Make the folder again where somebody removed it, if the disk lets us."""
@@ -31,7 +36,26 @@ class LeafStore:
             self._directory.tree.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
 
     def append(self, first_index: int, index: int, leaf_hashes: Sequence[bytes]) -> None:
-        """Store the hashes of entries from ``index`` on, which lie in the segment ``first_index``."""
+        """Take the hashes of entries from ``index`` on, which lie in the segment ``first_index``.
+
+        They are stored with the next checkpoint, or once there are many: no event waits for them.
+        """
+        if self._pending and self._pending[0] != first_index:
+            self.store()
+        if not self._pending:
+            self._pending, self._hashes = (first_index, index), []
+        self._hashes.extend(leaf_hashes)
+        if len(self._hashes) >= _PENDING_MAX:
+            self.store()
+
+    def store(self) -> None:
+        """Store what was taken."""
+        if self._pending:
+            (first_index, index), leaf_hashes = self._pending, self._hashes
+            self._pending, self._hashes = None, []
+            self._store(first_index, index, leaf_hashes)
+
+    def _store(self, first_index: int, index: int, leaf_hashes: Sequence[bytes]) -> None:
         path = self._directory.leaves(first_index)
         offset = (index - first_index) * tree.HASH_BYTES
         try:

@@ -113,6 +113,7 @@ class Ledger:
         except OSError as error:
             raise AuditWriteError(str(path), "replace", error.strerror or str(error)) from error
         self.checkpoint = signed
+        self._leaves.store()
 
     def erase_ended_key(self) -> None:
         """At opening: a crash may have come before step 3 of turn_epoch()."""

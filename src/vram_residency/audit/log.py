@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +61,7 @@ class AuditLogger:
         self._pseudonymize = pseudonyms.name
         self._is_closed = False
         self._buffer = EventBuffer(capacity=options.capacity, reserved=options.reserved, clock=options.clock)
+        self._notable_counts = (1, options.max_events)
         self._writer = Writer(
             opened.ledger,
             self._buffer,
@@ -69,7 +70,9 @@ class AuditLogger:
             pseudonymize=pseudonyms.name,
         )
         try:
-            self._writer.begin(opened.entry)
+            opened.journal.prepare()
+            self._writer.begin(opened.entry, opened.recovered)
+            self._buffer.attach(opened.journal.install(opened.ledger.position.size))
         except BaseException:
             opened.ledger.close()
             raise
@@ -87,8 +90,10 @@ class AuditLogger:
     ) -> AuditLogger:
         """Open a log for writing; the entry log_opened is durable when this returns.
 
-        ``keys`` names the key folder (default ``<directory>.keys``), ``anchor`` a signed checkpoint kept
-        elsewhere. Raises ConfigurationError, LogLockedError, LogDamagedError, AuditWriteError.
+        ``service_id`` is the one that the log was made for. ``create`` makes log and keys where there are
+        none, and warns; `vram audit init` is for production. ``keys`` names the key folder (default
+        ``<directory>.keys``), ``anchor`` a signed checkpoint kept elsewhere.
+        Raises ConfigurationError, LogLockedError, LogDamagedError, AuditWriteError.
         """
         place = Directory(directory)
         key_folder = Path(keys) if keys is not None else place.default_keys
@@ -115,6 +120,9 @@ class AuditLogger:
         """A logger that takes every event and keeps none."""
         return _DISABLED
 
+    def __repr__(self) -> str:
+        return f"AuditLogger({str(self.directory)!r})" if self.is_enabled else "AuditLogger.disabled()"
+
     @property
     def directory(self) -> Path | None:
         """Where the log lies; None if disabled."""
@@ -124,6 +132,13 @@ class AuditLogger:
     def is_enabled(self) -> bool:
         """Whether events are kept."""
         return True
+
+    def on_failure(self, hook: Callable[[AuditWriteError], object]) -> None:
+        """Have ``hook`` told of every failed write from now on, outside all locks.
+
+        What it raises is passed over. A disabled logger never writes, and tells nobody.
+        """
+        self._writer.failure_hooks.append(hook)
 
     def emit(self, event: Event, *, durable: bool = False) -> Receipt | None:
         """Accept an event, without waiting for I/O. With ``durable``, wait for the disk; the receipt.
@@ -139,11 +154,12 @@ class AuditLogger:
             waiting_count = self._buffer.put(accepted, ticket)
         except BufferClosedError:
             raise self._closed_error() from None
-        if ticket is None:
-            self._writer.notice(waiting_count, is_critical=accepted.is_critical)
-            return None
-        self._writer.commit(until=ticket)
-        return _receipt(ticket, accepted.event_type)
+        if ticket is not None:
+            self._writer.commit(until=ticket)
+            return _receipt(ticket, accepted.kind.event_type)
+        if accepted.kind.is_critical or waiting_count in self._notable_counts:
+            self._writer.notice(is_critical=accepted.kind.is_critical)
+        return None
 
     def emit_all(self, events: Iterable[Event]) -> list[Receipt]:
         """Accept events in order, waiting for room where there is none; receipts once all are durable.
@@ -162,7 +178,7 @@ class AuditLogger:
                     self._writer.commit()
             except BufferClosedError:
                 raise self._closed_error() from None
-            tickets.append((ticket, accepted.event_type))
+            tickets.append((ticket, accepted.kind.event_type))
         if tickets:
             self._writer.commit(until=tickets[-1][0])
         return [_receipt(ticket, event_type) for ticket, event_type in tickets]
@@ -192,7 +208,10 @@ class AuditLogger:
         self._close("closed")
 
     def query(self, **filters: Any) -> Iterator[bytes]:
-        """The matching lines, without newline; filters as in audit.query. What waits is written first."""
+        """The matching lines, without newline, as in audit.query. What waits is written first.
+
+        Filters: event (a name or several), shard, actor, since, until, severity, limit, follow.
+        """
         from vram_residency.audit.query import query
 
         with contextlib.suppress(AuditWriteError, LogClosedError):  # what is durable can still be read
@@ -234,12 +253,14 @@ class AuditLogger:
         # 3. Somebody else may write.
         self._is_closed = True
         _open_logs.discard(self)
+        self._buffer.detach()
         self._writer.ledger.close()
         self._lock.close()
 
     def _abandon(self) -> None:
         """In a forked child: the log is the parent's. Closing descriptors does not unlock."""
         self._is_closed = True
+        self._buffer.detach()
         self._writer.ledger.close()
         self._lock.close()
 
@@ -260,6 +281,9 @@ class _DisabledLogger(AuditLogger):
     @property
     def is_enabled(self) -> bool:
         return False
+
+    def on_failure(self, hook: Callable[[AuditWriteError], object]) -> None:
+        pass
 
     def emit(self, event: Event, *, durable: bool = False) -> None:
         pass
@@ -318,7 +342,7 @@ def _receipt(ticket: Ticket, event_type: str) -> Receipt:
 def _warn_of_default_keys(folder: Path) -> None:
     warnings.warn(
         f"the keys of this audit log lie beside it, in {folder}: move them to a place that readers of the "
-        "log cannot reach, and name it with keys=",
+        "log cannot reach, and name that with --keys, or keys= in a program",
         KeyPlacementWarning,
         stacklevel=3,
     )
@@ -335,10 +359,13 @@ def _warn_of_genesis_key(folder: Path) -> None:
 
 def _close_at_exit() -> None:
     for logger in tuple(_open_logs):
+        is_told = logger._buffer.is_closed  # noqa: SLF001 - this module's own class
         try:
-            logger._close("interpreter exit")  # noqa: SLF001 - this module's own class
+            logger._close("interpreter exit")  # noqa: SLF001
         except AuditWriteError as error:
-            warnings.warn(f"the audit log could not be closed: {error}", RuntimeWarning, stacklevel=1)
+            # Where close() failed before, its caller knows already.
+            if not is_told:
+                warnings.warn(f"the audit log could not be closed: {error}", RuntimeWarning, stacklevel=1)
 
 
 def _abandon_in_child() -> None:

@@ -14,7 +14,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -37,6 +37,14 @@ class NoteFormatError(ValueError):
 
 class NoteVerificationError(ValueError):
     """No known key signed the note, or a signature under a known key is wrong."""
+
+
+class Signature(NamedTuple):
+    """One signature line of a note: the key's name and id (4 bytes), and what the key's algorithm made."""
+
+    name: str
+    key_id: bytes
+    data: bytes
 
 
 def key_id(name: str, public_key: bytes) -> bytes:
@@ -112,9 +120,12 @@ def sign(text: str, *keys: SignerKey) -> bytes:
     """The note of ``text`` with a signature by each key. Raises NoteFormatError."""
     _require_text(text)
     message = text.encode()
-    lines = (
-        f"{_SIGNATURE_PREFIX}{key.name} {_base64(key.verifier.id + key.sign(message))}\n" for key in keys
-    )
+    return join(text, (Signature(key.name, key.verifier.id, key.sign(message)) for key in keys))
+
+
+def join(text: str, signatures: Iterable[Signature]) -> bytes:
+    """The inverse of split()."""
+    lines = (f"{_SIGNATURE_PREFIX}{name} {_base64(ident + data)}\n" for name, ident, data in signatures)
     return f"{text}\n{''.join(lines)}".encode()
 
 
@@ -124,7 +135,7 @@ def verify(unverified_note: bytes, keys: Iterable[VerifierKey]) -> str:
     Signatures by other keys are passed over, as C2SP asks. Raises NoteFormatError, NoteVerificationError.
     """
     # 1. Form (C2SP signed-note, section "Format").
-    text, signatures = _split(unverified_note)
+    text, signatures = split(unverified_note)
     # 2. Every signature that names a known key must be right, and there must be one.
     known = {(key.name, key.id): key for key in keys}
     verified = 0
@@ -140,7 +151,8 @@ def verify(unverified_note: bytes, keys: Iterable[VerifierKey]) -> str:
     return text
 
 
-def _split(unverified_note: bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
+def split(unverified_note: bytes) -> tuple[str, list[Signature]]:
+    """Text and signatures of a note, none verified. Raises NoteFormatError."""
     if len(unverified_note) > NOTE_BYTES_MAX:
         raise NoteFormatError(f"a note is at most {NOTE_BYTES_MAX} bytes")
     try:
@@ -158,25 +170,33 @@ def _split(unverified_note: bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]
     return text, [_parse_signature(line) for line in lines]
 
 
-def _parse_signature(line: str) -> tuple[str, bytes, bytes]:
+def _parse_signature(line: str) -> Signature:
     name, _, encoded = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
     if not line.startswith(_SIGNATURE_PREFIX) or _NAME.match(name) is None:
         raise NoteFormatError("a signature line is malformed")
     data = _parse_base64(encoded)
     if len(data) <= _KEY_ID_BYTES:
         raise NoteFormatError("a signature is too short")
-    return name, data[:_KEY_ID_BYTES], data[_KEY_ID_BYTES:]
+    return Signature(name, data[:_KEY_ID_BYTES], data[_KEY_ID_BYTES:])
 
 
-def _parse_key(text: str) -> tuple[str, bytes, bytes]:
+def split_key(text: str) -> tuple[str, bytes, int, bytes]:
+    """Name, key id, algorithm and 32 bytes of a vkey, the id unverified. Raises NoteFormatError."""
     match = _KEY.match(text)
     if match is None:
         raise NoteFormatError("a key has the form name+hash+base64")
     _require_name(match["name"])
     data = _parse_base64(match["data"])
-    if data[:1] != _ALGORITHM_ED25519 or len(data) != 1 + ed25519.KEY_BYTES:
+    if len(data) != 1 + ed25519.KEY_BYTES:
         raise NoteFormatError("only Ed25519 keys are known")
-    return match["name"], bytes.fromhex(match["id"]), data[1:]
+    return match["name"], bytes.fromhex(match["id"]), data[0], data[1:]
+
+
+def _parse_key(text: str) -> tuple[str, bytes, bytes]:
+    name, unverified_id, algorithm, key = split_key(text)
+    if bytes([algorithm]) != _ALGORITHM_ED25519:
+        raise NoteFormatError("only Ed25519 keys are known")
+    return name, unverified_id, key
 
 
 def _require_name(name: str) -> None:

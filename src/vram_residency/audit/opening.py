@@ -10,9 +10,11 @@ import msgspec
 
 from vram_residency.audit import checkpoint as checkpoints
 from vram_residency.audit import machine
+from vram_residency.audit.buffer import Cut
 from vram_residency.audit.checkpoint import SignedCheckpoint
 from vram_residency.audit.directory import Directory, LogConfig
 from vram_residency.audit.draft import Identity
+from vram_residency.audit.journal import Journal
 from vram_residency.audit.keyring import Keyring, MacState
 from vram_residency.audit.leaves import LeafStore
 from vram_residency.audit.ledger import Ledger
@@ -28,11 +30,16 @@ Anchor = SignedCheckpoint | bytes | str | os.PathLike[str]
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A ledger ready to append, its configuration, and the entry that says how it was opened."""
+    """A ledger ready to append, its configuration, and the entry that says how it was opened.
+
+    ``recovered`` is what a killed writer's journal held and no entry tells of; it comes before ``entry``.
+    """
 
     ledger: Ledger
     config: LogConfig
     entry: LogOpened
+    journal: Journal
+    recovered: Cut
 
 
 def open_ledger(
@@ -51,7 +58,8 @@ def open_ledger(
     directory.require_private()
     config, log_json = directory.read_config()
     if config.service_id != service_id:
-        raise ConfigurationError("service_id", f"this log belongs to '{config.service_id}'")
+        hint = "Open it under that name, or give this service a log directory of its own."
+        raise ConfigurationError("service_id", f"this log belongs to '{config.service_id}'", hint=hint)
     # 2. The keys are this log's, and no copy on another machine goes on writing.
     _require_own_key(config, keyring)
     mac_state = keyring.read_mac_state()
@@ -62,7 +70,11 @@ def open_ledger(
         mac_state=mac_state,
         anchor=None if anchor is None else _read_anchor(anchor, config),
     )
-    standing = examine(directory, evidence, LeafStore(directory).read_frontier())
+    journal = _read_journal(directory, config, options)
+    standing = examine(
+        directory, evidence, LeafStore(directory).read_frontier(), journal_size=journal.tree_size
+    )
+    recovered = journal.find_unwritten(standing.written, options.clock.now_ns())
     # 4. Only now is anything written.
     if standing.torn and standing.segment_start is not None:
         segment = directory.segment(standing.segment_start)
@@ -77,12 +89,22 @@ def open_ledger(
         files=options.files,
         free_bytes_min=options.free_bytes_min,
     )
-    return Opened(ledger, config, _opened_entry(standing, log_json))
+    return Opened(ledger, config, _opened_entry(standing, recovered, log_json), journal, recovered)
 
 
-def _opened_entry(standing: Standing, log_json: bytes) -> LogOpened:
+def _read_journal(directory: Directory, config: LogConfig, options: LogOptions) -> Journal:
+    return Journal(
+        directory,
+        options.files,
+        origin=config.origin,
+        capacity=options.capacity,
+        reserved=options.reserved,
+    )
+
+
+def _opened_entry(standing: Standing, recovered: Cut, log_json: bytes) -> LogOpened:
     return LogOpened(
-        clean=standing.is_clean and not standing.torn,
+        clean=standing.is_clean and not (standing.torn or recovered.records or recovered.losses),
         recovered_events=0,
         torn_bytes=len(standing.torn),
         writer=machine.writer(),

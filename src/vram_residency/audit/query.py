@@ -15,9 +15,10 @@ import msgspec
 
 from vram_residency.audit import reading
 from vram_residency.audit.directory import Directory
-from vram_residency.audit.entry import INTEGER_MAX
+from vram_residency.audit.entry import ENTRY_BYTES_MAX, INTEGER_MAX
+from vram_residency.audit.prefilter import Prefilter
 from vram_residency.audit.registry import canonical_type
-from vram_residency.core.clock import parse_rfc3339
+from vram_residency.core.clock import parse_rfc3339, rfc3339
 from vram_residency.core.errors import InvalidInputError
 
 FOLLOW_INTERVAL_S = 0.25
@@ -36,7 +37,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     def match(self, entry: dict[str, object]) -> bool:
         """Whether a parsed entry passes all filters."""
         return (
-            (self.events is None or entry.get("event_type") in self.events)
+            (self.events is None or _names_event(entry, self.events))
             and (self.shard is None or _names_shard(entry, self.shard))
             and (self.actor is None or _names_actor(entry, self.actor))
             and (self.severity is None or entry.get("severity") == self.severity)
@@ -52,6 +53,15 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return (self.since_ns is None or moment_ns >= self.since_ns) and (
             self.until_ns is None or moment_ns < self.until_ns
+        )
+
+    def prefilter(self) -> Prefilter:
+        """What finds all lines that match, and few others."""
+        single = [(value,) for value in (self.shard, self.actor, self.severity) if value is not None]
+        return Prefilter(
+            single if self.events is None else [*single, self.events],
+            since=None if self.since_ns is None else rfc3339(self.since_ns),
+            until=None if self.until_ns is None else rfc3339(self.until_ns),
         )
 
 
@@ -84,7 +94,7 @@ def query(
         until_ns=_moment("until", until),
         severity=None if severity is None else severity.upper(),
     )
-    return _select(_lines(place, follow=follow), filters, limit)
+    return _select(_blocks(place, follow=follow), filters, limit)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -101,7 +111,11 @@ def find(directory: str | os.PathLike[str], index: int) -> Found:
     earlier = [segment for segment in reading.segments(place.entries) if segment.first_index <= index]
     found = _line_of(earlier[-1], index) if earlier and index <= INTEGER_MAX else None
     if found is None:
-        raise InvalidInputError("index", f"the log has no entry {index}")
+        raise InvalidInputError(
+            "index",
+            f"the log has no entry {index}",
+            hint="Entries are numbered from 0; `vram audit query` lists them.",
+        )
     return found
 
 
@@ -123,7 +137,9 @@ def _open_place(directory: str | os.PathLike[str]) -> Directory:
 
 
 def parse(line: bytes) -> dict[str, object] | None:
-    """An entry as a mapping, or None where the line is not a JSON object. Unverified."""
+    """An entry as a mapping, or None where the line is too long or not a JSON object. Unverified."""
+    if len(line) > ENTRY_BYTES_MAX:
+        return None
     try:
         entry = msgspec.json.decode(line)
     except (ValueError, RecursionError):
@@ -131,19 +147,14 @@ def parse(line: bytes) -> dict[str, object] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _select(lines: Iterator[bytes], filters: Filters, limit: int | None) -> Iterator[bytes]:
-    remaining = limit
-    while remaining is None or remaining > 0:
-        line = next(lines, None)
-        if line is None:
-            return
-        entry = parse(line)
-        if entry is not None and filters.match(entry):
-            yield line
-            remaining = None if remaining is None else remaining - 1
+def _select(blocks: Iterator[bytes], filters: Filters, limit: int | None) -> Iterator[bytes]:
+    prefilter = filters.prefilter()
+    candidates = (line for block in blocks for line in prefilter.candidates(block))
+    matching = (line for line in candidates if (entry := parse(line)) is not None and filters.match(entry))
+    return islice(matching, limit)
 
 
-def _lines(place: Directory, *, follow: bool) -> Iterator[bytes]:
+def _blocks(place: Directory, *, follow: bool) -> Iterator[bytes]:
     done: reading.Segment | None = None
     offset = 0
     while True:
@@ -152,21 +163,21 @@ def _lines(place: Directory, *, follow: bool) -> Iterator[bytes]:
                 continue
             start = offset if segment == done else 0
             done, offset = segment, start
-            for line, end in _whole_lines(segment, start):
+            for block, end in _whole_lines(segment, start):
                 offset = end
-                yield line
+                yield block
         if not follow:
             return
         time.sleep(FOLLOW_INTERVAL_S)
 
 
 def _whole_lines(segment: reading.Segment, start: int) -> Iterator[tuple[bytes, int]]:
-    """Lines from byte ``start`` on, each with the byte where it ends; an unfinished one is left for later."""
-    with reading.open_regular(segment.path) as file:
-        file.seek(start)
-        for line in reading.lines(file):
-            if line.is_whole:
-                yield line.data, line.offset + len(line.data) + 1
+    try:
+        with reading.open_regular(segment.path) as file:
+            file.seek(start)
+            yield from reading.blocks(file)
+    except FileNotFoundError:
+        return  # pruned since it was listed
 
 
 def _event_types(event: str | Iterable[str] | None) -> frozenset[str] | None:
@@ -185,6 +196,11 @@ def _moment(name: str, text: str | None) -> int | None:
         raise InvalidInputError(
             name, "is not an RFC 3339 time", hint="Write 2025-10-02T10:00:00Z, or a date: 2025-10-02."
         ) from None
+
+
+def _names_event(entry: dict[str, object], events: frozenset[str]) -> bool:
+    found = entry.get("event_type")
+    return isinstance(found, str) and found in events
 
 
 def _names_shard(entry: dict[str, object], shard: str) -> bool:

@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, NamedTuple
 from vram_residency.audit.entry import ENTRY_BYTES_MAX
 
 SMALL_FILE_BYTES_MAX: Final = 65_536
+_BLOCK_BYTES: Final = 1 << 20
 _SEGMENT_NAME: Final = re.compile(r"([0-9]{20})\.jsonl\Z")
 _INDEX_MAX: Final = 2**63 - 1
 
@@ -71,3 +72,34 @@ def lines(file: BinaryIO) -> Iterator[Line]:
         is_whole = data.endswith(b"\n")
         yield Line(offset, data[:-1] if is_whole else data, is_whole)
         offset += len(data)
+
+
+def blocks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Whole lines from here on, many at a time, each block with the byte at which it ends in the file.
+
+    A line that is far too long may be left out; an unfinished last line is, since it may become whole later.
+    """
+    end = file.tell()
+    while data := file.read(_BLOCK_BYTES):
+        if not data.endswith(b"\n"):
+            data += file.readline(ENTRY_BYTES_MAX + 2)
+        whole = data[: data.rfind(b"\n") + 1]
+        end += len(whole)
+        if whole:
+            yield whole, end
+        rest_bytes = len(data) - len(whole)
+        if rest_bytes > ENTRY_BYTES_MAX:
+            end = _skip_line(file, end + rest_bytes)
+        elif rest_bytes:
+            return  # a writer may be at work on this line: it must not be taken up in the middle
+        if end < 0:
+            return
+
+
+def _skip_line(file: BinaryIO, position: int) -> int:
+    """Where the next line begins; -1 where this one does not end."""
+    while data := file.readline(ENTRY_BYTES_MAX + 2):
+        position += len(data)
+        if data.endswith(b"\n"):
+            return position
+    return -1

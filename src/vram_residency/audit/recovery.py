@@ -30,12 +30,14 @@ from vram_residency.audit.directory import Directory
 from vram_residency.audit.draft import Position
 from vram_residency.audit.entry import Entry, EntryFormatError, parse_entry, split_line
 from vram_residency.audit.keyring import MacState
+from vram_residency.audit.registry import LOG_OWN_TYPES
 from vram_residency.audit.segments import read_lines
 from vram_residency.core.clock import parse_rfc3339
 from vram_residency.core.errors import LogDamagedError
 
 _LOG_CLOSED: Final = "log_closed"
 _EPOCH_CLOSED: Final = "epoch_closed"
+_EVENTS_DROPPED: Final = "events_dropped"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +48,23 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     anchor: SignedCheckpoint | None = None
 
 
+class Written(msgspec.Struct, frozen=True):
+    """An entry that the journal's header does not know of: time (RFC 3339), type, losses that it tells of."""
+
+    timestamp: str
+    event_type: str
+    lost_count: int = 0
+    lost_critical_count: int = 0
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Where an opened log stands.
 
     ``is_turning``: its last entry closed the epoch of ``mac_state``, whose successor is still to be
     written. ``segment_start`` is None where there is no segment yet; ``segment_bytes`` counts complete
     lines, ``torn`` is what follows them. ``leaf_hashes`` are those of entries ``leaves_from`` on, all in
-    the last segment.
+    the last segment. ``written`` are the entries from the journal's size on, less those of the log's own
+    that tell of no loss.
     """
 
     position: Position
@@ -63,6 +75,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     torn: bytes
     leaves_from: int
     leaf_hashes: list[bytes]
+    written: list[Written]
 
 
 class _RootError(Exception):
@@ -74,18 +87,24 @@ class _RootError(Exception):
         self.authority = authority
 
 
-def examine(directory: Directory, evidence: Evidence, unverified_frontier: tree.Frontier) -> Standing:
-    """Steps 3 to 7. Raises LogDamagedError."""
+def examine(
+    directory: Directory,
+    evidence: Evidence,
+    unverified_frontier: tree.Frontier,
+    *,
+    journal_size: int | None = None,
+) -> Standing:
+    """Steps 3 to 7. ``journal_size`` is the journal's tree size, if there is one. Raises LogDamagedError."""
     # A frontier beyond a vouched size could not be checked, one beyond mac.key's would skip macs' lines.
     limit = min(evidence.mac_state.tree_size, *(size for size, _, _ in _roots(evidence)))
     frontier = unverified_frontier if unverified_frontier.size <= limit else tree.Frontier()
     try:
-        return _Examination(directory, evidence, frontier).run()
+        return _Examination(directory, evidence, frontier, journal_size).run()
     except _RootError as error:
         if frontier.size == 0:
             raise _root_damage(directory, error) from None
     try:
-        return _Examination(directory, evidence, tree.Frontier()).run()
+        return _Examination(directory, evidence, tree.Frontier(), journal_size).run()
     except _RootError as error:
         raise _root_damage(directory, error) from None
 
@@ -105,7 +124,9 @@ def _root_damage(directory: Directory, error: _RootError) -> LogDamagedError:
 class _Examination:
     """One pass over the entries from the start of the running epoch on."""
 
-    def __init__(self, directory: Directory, evidence: Evidence, frontier: tree.Frontier) -> None:
+    def __init__(
+        self, directory: Directory, evidence: Evidence, frontier: tree.Frontier, journal_size: int | None
+    ) -> None:
         self._directory = directory
         self._mac_state = evidence.mac_state
         self._roots = _roots(evidence)
@@ -119,6 +140,9 @@ class _Examination:
         self._torn = b""
         self._leaves_from = frontier.size
         self._leaf_hashes: list[bytes] = []
+        # Without a journal nothing can be missing from the log that it would tell of.
+        self._journal_size = evidence.mac_state.tree_size if journal_size is None else journal_size
+        self._written: list[Written] = []
 
     def run(self) -> Standing:
         size = self._read()
@@ -126,6 +150,8 @@ class _Examination:
         for needed, name in (
             *((size_, name) for size_, _, name in self._roots),
             (self._mac_state.tree_size, "mac.key"),
+            # A torn line says by itself that entries were lost, and is kept.
+            (0 if self._torn else self._journal_size, "the journal"),
         ):
             if size < needed:
                 reason = f"{size} entries, but {name} knows of {needed}: cut off or rolled back"
@@ -140,12 +166,13 @@ class _Examination:
             torn=self._torn,
             leaves_from=self._leaves_from,
             leaf_hashes=self._leaf_hashes,
+            written=self._written,
         )
 
     def _read(self) -> int:
         """Steps 3 to 6 for every line that is needed; how many entries the log has."""
         # Two entries before the first that is replayed tell how the epoch before ended.
-        wanted = max(min(self._frontier.size, self._mac_state.tree_size) - 2, 0)
+        wanted = max(min(self._frontier.size, self._mac_state.tree_size, self._journal_size) - 2, 0)
         index = 0
         self._check_roots()
         for path, start in self._segments_from(wanted):
@@ -195,8 +222,18 @@ class _Examination:
             self._leaf_hashes.append(tree.leaf_hash(line))
             self._frontier = self._frontier.append(self._leaf_hashes[-1])
             self._check_roots()
+        if index >= self._journal_size:
+            self._note_written(entry)
         self._last = entry
         self._last_types = (*self._last_types[-1:], entry.event_type)
+
+    def _note_written(self, entry: Entry) -> None:
+        if entry.event_type == _EVENTS_DROPPED:
+            counts = [entry.fields.get(name) for name in ("count", "critical_count")]
+            count, critical_count = (value if isinstance(value, int) else 0 for value in counts)
+            self._written.append(Written(entry.timestamp, entry.event_type, count, critical_count))
+        elif entry.event_type not in LOG_OWN_TYPES:
+            self._written.append(Written(entry.timestamp, entry.event_type))
 
     def _check_mac(self, entry: Entry, line: bytes) -> None:
         state = self._mac_state

@@ -73,6 +73,11 @@ def event_type_of(event: object) -> str:
         ) from None
 
 
+def class_if_known(event_type: str) -> type[Event] | None:
+    """The class of a name, or None where nobody registered it."""
+    return _by_type.get(event_type)
+
+
 def is_critical(event_type: str) -> bool:
     """Whether events of this type are flushed at once. False for a name that nobody registered."""
     cls = _by_type.get(event_type)
@@ -106,6 +111,8 @@ def class_of(event_type: str) -> type[Event]:
 def _nearest(event_type: str) -> str | None:
     from difflib import get_close_matches
 
+    if "." in event_type:
+        return "An event of your own is known only to a program that registers its class."
     matches = get_close_matches(event_type[:_NAME_CHARACTERS_MAX], _by_type, n=1)
     return f"Did you mean '{matches[0]}'?" if matches else None
 

@@ -1,13 +1,14 @@
 """Going through a log's entries as its writer did, and comparing (audit-log.md sections 2, 3, 6). Pure.
 
-Lines go in one after the other; a Fault comes out at the first that is not what it must be. Memory is
-flat: what is kept does not grow with the log, and leaf hashes are folded in batches.
+Lines go in one after the other; a Fault comes out at the first that is not what it must be. Stretches of
+ordinary entries that a scan vouches for may go in at once. Memory is flat: what is kept does not grow with
+the log, and leaf hashes are folded in batches.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -15,9 +16,9 @@ import msgspec
 from vram_residency.audit import chain, own_events, tree
 from vram_residency.audit.directory import LogConfig
 from vram_residency.audit.entry import MAC_SUFFIX_BYTES, Entry, EntryFormatError, parse_entry
-from vram_residency.audit.glance import Glance
 from vram_residency.audit.keyring import MacState
 from vram_residency.audit.registry import BUILT_IN, LOG_OWN_TYPES
+from vram_residency.audit.scan import Stretch
 from vram_residency.audit.segment_check import SegmentCheck
 from vram_residency.audit.verdict import Fault
 from vram_residency.core.clock import parse_rfc3339, rfc3339
@@ -40,8 +41,12 @@ class Replay:
         genesis_key: bytes | None = None,
         mac_state: MacState | None = None,
         sizes: Iterable[int] = (),
+        sha256_of: Callable[[str], str],
     ) -> None:
-        """``mac_state`` serves where there is no genesis key; ``sizes`` are those whose roots are wanted."""
+        """``mac_state`` serves where there is no genesis key; ``sizes`` are those whose roots are wanted.
+
+        ``sha256_of`` gives the SHA-256 (hex) of an earlier segment by its file's name.
+        """
         self.index = 0
         self.recovered_entries = 0
         #: Hex SHA-256 of log.json as the last opening saw it; None where a key was rotated since.
@@ -52,7 +57,7 @@ class Replay:
         self.mac_checked_from: int | None = None if genesis_key is None else 0
         #: The first entry that came too late after the last epoch_closed.
         self.unsealed: Fault | None = None
-        self.segment = SegmentCheck()
+        self.segment = SegmentCheck(sha256_of)
 
         self._config = config
         self._sizes = frozenset(sizes)
@@ -62,8 +67,7 @@ class Replay:
         self._epoch = 0
         # vkeys stand in order of use: entry 0 was written under the first.
         self._vkeys = list(config.vkeys)
-        self._key_id = config.verifier_keys()[0].id.hex()
-        self._glance = Glance(config.service_id, self._key_id)
+        self.key_id = config.verifier_keys()[0].id.hex()
         self._frontier = tree.Frontier()
         self._leaves: list[bytes] = []
         self._seal_deadline = _END_OF_TIME
@@ -106,7 +110,45 @@ class Replay:
         self._leaves.append(tree.leaf_hash(line))
         if len(self._leaves) >= _BATCH_LEAVES:
             self.root()
-        self.segment.add(line)
+        self.segment.add()
+
+    def absorb(self, stretch: Stretch) -> bool:
+        """Take ordinary entries that were scanned elsewhere; False: nothing was taken, feed them.
+
+        Taken only where the same lines, fed one by one, would raise no fault and lead to the same state.
+        """
+        self._note_root()
+        # 1. The scan must have begun with what the entries so far led to.
+        epoch = None if self._key is None else self._epoch
+        assumed = (stretch.first_index, stretch.previous_mac, stretch.epoch, stretch.key_id)
+        if assumed != (self.index, self._previous_mac, epoch, self.key_id):
+            return False
+        # 2. No entry on the way at which this replay has something to do.
+        end = self.index + stretch.count
+        key_from = 0 if self._mac_state is None else self._mac_state.tree_size
+        stops = (key_from, *self._sizes)
+        if self.index in {0, key_from} or any(self.index < stop < end for stop in stops):
+            return False
+        # 3. None may come too late; once one did, later ones change nothing.
+        is_late = self._late is not None or stretch.latest_timestamp > self._seal_deadline
+        if is_late and self.unsealed is None:
+            return False
+        # 4. The entries become leaves.
+        self.root()
+        self._frontier = self._frontier.extend_subtrees(stretch.subtrees)
+        self.index = end
+        self._previous_mac = stretch.last_mac
+        self._last_types = ("", "")
+        self._last_timestamp = stretch.last_timestamp
+        self.segment.add(stretch.count)
+        return True
+
+    def keys(self) -> tuple[bytes | None, int, int]:
+        """A key, its epoch, and the index of the entry from which on macs are checked."""
+        state = self._mac_state
+        if self._key is None and state is not None:
+            return state.key, state.epoch, state.tree_size
+        return self._key, self._epoch, 0 if state is None else state.tree_size
 
     def finish(self) -> None:
         """To be called after the last line."""
@@ -122,9 +164,6 @@ class Replay:
             self.roots[self.index] = self.root()
 
     def _parse(self, line: bytes) -> Entry:
-        entry = self._glance.look(line, self.index)
-        if entry is not None and entry.event_type not in LOG_OWN_TYPES:
-            return entry
         try:
             return parse_entry(line)
         except EntryFormatError as error:
@@ -147,7 +186,7 @@ class Replay:
             raise Fault("tampered", f"index {entry.index} stands where {self.index} must")
         if entry.service_id != self._config.service_id:
             raise Fault("tampered", "the entry belongs to another service")
-        if entry.audit_id != f"{self._key_id}-{self.index}":
+        if entry.audit_id != f"{self.key_id}-{self.index}":
             raise Fault("tampered", "audit_id does not begin with the log key's id")
 
     def _check_seal_time(self, entry: Entry) -> None:
@@ -233,8 +272,7 @@ class Replay:
         position = self._vkeys.index(event.old_vkey) if event.old_vkey in self._vkeys else -1
         if position < 0 or self._vkeys[position + 1 : position + 2] != [event.new_vkey]:
             raise Fault("tampered", "key_rotated does not agree with the keys in log.json")
-        self._key_id = self._config.verifier_keys()[position + 1].id.hex()
-        self._glance = Glance(self._config.service_id, self._key_id)
+        self.key_id = self._config.verifier_keys()[position + 1].id.hex()
         self.log_json_sha256 = None
 
 

@@ -6,7 +6,7 @@ make up, largest first: one for each one-bit of the size. A tree of a billion le
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -28,6 +28,30 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+#: A perfect subtree: its height (0 for a leaf) and its root hash.
+Subtree = tuple[int, bytes]
+
+
+def cover(first_index: int, leaf_hashes: Sequence[bytes]) -> list[Subtree]:
+    """The fewest perfect subtrees over leaves that begin at ``first_index``, from left to right.
+
+    A process that sees only a part of the log can hash that part: at most two subtrees of each height.
+    """
+    left: list[Subtree] = []
+    right: list[Subtree] = []
+    level, position, height = list(leaf_hashes), first_index, 0
+    while level:
+        # What has no sibling among these leaves stays as it is.
+        if position & 1:
+            left.append((height, level.pop(0)))
+        if len(level) & 1:
+            right.append((height, level.pop()))
+        pairs = zip(level[::2], level[1::2], strict=True)
+        level = [sha256(b"\x01" + one + two).digest() for one, two in pairs]
+        position, height = (position + 1) >> 1, height + 1
+    return left + right[::-1]
+
+
 class FrontierFormatError(ValueError):
     """Stored bytes are not a frontier."""
 
@@ -47,17 +71,26 @@ class Frontier(msgspec.Struct, frozen=True):
 
     def extend(self, leaf_hashes: Iterable[bytes]) -> Frontier:
         """The frontier with these leaves more, in their order."""
+        return self.extend_subtrees(cover(self.size, list(leaf_hashes)))
+
+    def extend_subtrees(self, added: Iterable[Subtree]) -> Frontier:
+        """The frontier with these perfect subtrees more; each must lie where ``cover`` would place it.
+
+        Raises ValueError for one that does not.
+        """
         size = self.size
         subtrees = list(self.subtrees)
-        for new in leaf_hashes:
-            subtree = new
+        for height, root in added:
+            if size & ((1 << height) - 1):
+                raise ValueError(f"a subtree of height {height} cannot begin at leaf {size}")
+            joined = root
             # A trailing one-bit of the size is a perfect subtree as large as the one just made: they join.
-            bits = size
+            bits = size >> height
             while bits & 1:
-                subtree = node_hash(subtrees.pop(), subtree)
+                joined = node_hash(subtrees.pop(), joined)
                 bits >>= 1
-            subtrees.append(subtree)
-            size += 1
+            subtrees.append(joined)
+            size += 1 << height
         return Frontier(size, tuple(subtrees))
 
     def root(self) -> bytes:

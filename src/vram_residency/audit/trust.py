@@ -14,7 +14,7 @@ from vram_residency.audit import note
 from vram_residency.audit.chain import KEY_BYTES
 from vram_residency.audit.keyring import Keyring, MacState, require_key_folder
 from vram_residency.audit.verdict import Trust
-from vram_residency.core.errors import ConfigurationError, InvalidInputError, LogDamagedError, VramError
+from vram_residency.core.errors import InvalidInputError, LogDamagedError, MissingKeyError, VramError
 from vram_residency.core.keys import read_secret_file
 
 _HEX_KEY: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
@@ -51,7 +51,7 @@ def gather(
     """Keys given count first, then this machine's own folder, else none.
 
     Raises InvalidInputError for a malformed key, ConfigurationError for a key folder that is open to
-    others, malformed, or named and missing.
+    others or malformed, MissingKeyError for one that holds no key, or was named and is missing.
     """
     folder = default_keys if keys is None else Path(keys)
     if vkey is not None or mac_key is not None:
@@ -93,7 +93,7 @@ def _local(folder: Path) -> TrustedKeys:
     genesis_path = folder / "genesis.key"
     genesis_key = parse_mac_key(read_secret_file(genesis_path)) if genesis_path.exists() else None
     if signer is None and genesis_key is None:
-        raise ConfigurationError(str(folder), "holds neither log.key nor genesis.key")
+        raise MissingKeyError(str(folder), "holds neither log.key nor genesis.key")
     return TrustedKeys(
         trust="local",
         vkey=None if signer is None else signer.verifier,

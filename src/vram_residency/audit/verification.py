@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterator
 from typing import Final
 
 from vram_residency.audit import note, reading, trust
 from vram_residency.audit.chain import genesis_id
 from vram_residency.audit.checkpoint import CheckpointFormatError, SignedCheckpoint, open_signed
 from vram_residency.audit.directory import Directory, LogConfig, LogConfigError
-from vram_residency.audit.entry import ENTRY_BYTES_MAX
 from vram_residency.audit.locator import find_changed
 from vram_residency.audit.replay import Replay, RootFault
+from vram_residency.audit.survey import Progress, Survey, unreadable
 from vram_residency.audit.verdict import Checked, Fault, FirstBad, Verdict, Word
 from vram_residency.core.errors import InvalidInputError
 
-#: A whole entry with something behind it but no newline: bytes were changed, not cut off.
-_ENTRY_AND_MORE: Final = re.compile(rb',"mac":"[0-9a-f]{64}"\}.')
 _LOG_JSON: Final = "log.json"
 _CHECKPOINT: Final = "checkpoint"
 _NOTE_ERRORS: Final = (note.NoteFormatError, note.NoteVerificationError, CheckpointFormatError)
@@ -38,18 +34,22 @@ def verify(
     mac_key: bytes | str | None = None,
     checkpoint: Note | None = None,
     keys: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
 ) -> Verdict:
     """Check a log's bytes and say which of the six verdicts holds.
 
     ``vkey`` is the log's public key (text), ``mac_key`` is K_0 (32 bytes or 64 hex), ``checkpoint`` a
     signed note kept elsewhere. Without a key given, those in ``keys`` (default ``<directory>.keys``)
-    count. Raises InvalidInputError where there is no log or an argument is malformed, ConfigurationError
-    where local keys are open to others.
+    count. A large log is checked by ``workers`` processes (default: one for each core; 1: none but this one);
+    ``on_progress`` is told bytes done and bytes in all. Raises InvalidInputError where there is no log or an
+    argument is malformed, ConfigurationError where local keys are open to others.
     """
     place = Directory(directory)
     _require_log(place)
     trusted = trust.gather(place.default_keys, vkey=vkey, mac_key=mac_key, keys=keys)
-    return _Verification(place, trusted, None if checkpoint is None else _note_bytes(checkpoint)).run()
+    outside_note = None if checkpoint is None else _note_bytes(checkpoint)
+    return _Verification(place, trusted, outside_note, workers=workers, on_progress=on_progress).run()
 
 
 def _require_log(place: Directory) -> None:
@@ -79,10 +79,20 @@ def _note_bytes(checkpoint: Note) -> bytes:
 class _Verification:
     """One run. Faults that do not stop the pass are kept, the first of each kind."""
 
-    def __init__(self, place: Directory, trusted: trust.TrustedKeys, outside_note: bytes | None) -> None:
+    def __init__(
+        self,
+        place: Directory,
+        trusted: trust.TrustedKeys,
+        outside_note: bytes | None,
+        *,
+        workers: int | None,
+        on_progress: Progress | None,
+    ) -> None:
         self._place = place
         self._trusted = trusted
         self._outside_note = outside_note
+        self._workers = workers
+        self._on_progress = on_progress
         self._outside: SignedCheckpoint | None = None
         self._checkpoint: SignedCheckpoint | None = None
         self._config: LogConfig | None = None
@@ -91,6 +101,7 @@ class _Verification:
         self._faults: list[Fault] = []
         self._end: tuple[str | None, int] = (None, 0)
         self._torn_bytes = 0
+        self._is_read = False
         self._is_tree_checked = False
 
     def run(self) -> Verdict:
@@ -122,7 +133,7 @@ class _Verification:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unreadable(_CHECKPOINT, error) from None
+            raise unreadable(_CHECKPOINT, error) from None
 
     def _read_config(self) -> LogConfig:
         try:
@@ -130,7 +141,7 @@ class _Verification:
         except FileNotFoundError:
             raise Fault("tampered", "log.json is missing", file=_LOG_JSON) from None
         except OSError as error:
-            raise _unreadable(_LOG_JSON, error) from None
+            raise unreadable(_LOG_JSON, error) from None
         try:
             config = LogConfig.parse(self._log_json)
         except LogConfigError as error:
@@ -172,69 +183,27 @@ class _Verification:
     # --- 4: entries ------------------------------------------------------------------------------------
 
     def _replay_entries(self, config: LogConfig) -> Replay:
+        sizes = [checkpoint.size for checkpoint in self._checkpoints()]
+        survey = Survey(
+            self._place, config, singles=sizes, workers=self._workers, on_progress=self._on_progress
+        )
         replay = self._replay = Replay(
             config,
             genesis_key=self._trusted.genesis_key,
             mac_state=self._trusted.mac_state if self._trusted.uses_mac_state else None,
-            sizes=[checkpoint.size for checkpoint in self._checkpoints()],
+            sizes=sizes,
+            sha256_of=survey.sha256_of,
         )
         try:
-            found = reading.segments(self._place.entries)
-        except FileNotFoundError:
-            found = []
-        except OSError as error:
-            raise _unreadable("entries", error) from None
-        for position, segment in enumerate(found):
-            self._check_segment_name(segment, replay)
-            self._replay_segment(segment, replay, is_last=position == len(found) - 1)
-        replay.finish()
-        return replay
-
-    def _check_segment_name(self, segment: reading.Segment, replay: Replay) -> None:
-        if segment.first_index > replay.index:
-            raise Fault("truncated", "entries are missing before this segment").at(
-                replay.index, segment.name, 0
-            )
-        if segment.first_index < replay.index:
-            raise Fault("tampered", "the segment overlaps the one before it").at(
-                replay.index, segment.name, 0
-            )
-
-    def _replay_segment(self, segment: reading.Segment, replay: Replay, *, is_last: bool) -> None:
-        replay.begin_segment(segment.path.name)
-        self._end = (segment.name, 0)
-        try:
-            with reading.open_regular(segment.path) as file:
-                self._replay_lines(reading.lines(file), segment, replay, is_last=is_last)
-        except OSError as error:
-            raise _unreadable(segment.name, error) from None
-
-    def _replay_lines(
-        self, lines: Iterator[reading.Line], segment: reading.Segment, replay: Replay, *, is_last: bool
-    ) -> None:
-        for line in lines:
-            if not line.is_whole:
-                self._check_torn(line, segment, replay, is_last=is_last)
-                return
-            self._feed(line, segment, replay)
-            self._end = (segment.name, line.offset + len(line.data) + 1)
-
-    def _feed(self, line: reading.Line, segment: reading.Segment, replay: Replay) -> None:
-        try:
-            replay.feed(line.data, file=segment.name, offset=line.offset)
+            survey.run(replay)
         except RootFault as fault:
             raise self._placed(fault, replay) from None
         except Fault as fault:
             raise self._earliest(fault, replay) from None
-
-    def _check_torn(
-        self, line: reading.Line, segment: reading.Segment, replay: Replay, *, is_last: bool
-    ) -> None:
-        """A last line without its newline is what a killed writer leaves, where nothing was signed yet."""
-        if not is_last or _ENTRY_AND_MORE.search(line.data) or len(line.data) > ENTRY_BYTES_MAX:
-            fault = Fault("tampered", "the line does not end where it must")
-            raise self._earliest(fault.at(replay.index, segment.name, line.offset), replay)
-        self._torn_bytes = len(line.data)
+        finally:
+            self._end, self._torn_bytes = survey.end, survey.torn_bytes
+        self._is_read = True
+        return replay
 
     # --- 5, 6: what follows from the entries -------------------------------------------------------------
 
@@ -279,7 +248,8 @@ class _Verification:
 
     def _earliest(self, fault: Fault, replay: Replay) -> Fault:
         """Without macs an earlier entry may have been changed in ways that only its leaf shows."""
-        found = None if replay.mac_checked_from == 0 else self._find_changed()
+        is_other = fault.word != "tampered" or replay.mac_checked_from == 0
+        found = None if is_other else self._find_changed()
         if found is None or found[0] >= replay.index:
             return fault
         return Fault("tampered", "the entry is not the one that was signed").at(*found)
@@ -323,7 +293,7 @@ class _Verification:
         return min(faults, key=lambda fault: order.index(fault.word), default=None)
 
     def _checked(self, word: Word) -> Checked:
-        is_whole = word in {"intact", "pruned", "unsealed", "unverifiable"} and self._replay is not None
+        is_whole = word in {"intact", "pruned", "unsealed", "unverifiable"} and self._is_read
         return Checked(
             mac=is_whole and self._replay is not None and self._replay.mac_checked_from == 0,
             tree=self._is_tree_checked and is_whole,
@@ -348,7 +318,3 @@ class _Verification:
 
     def _checkpoints(self) -> list[SignedCheckpoint]:
         return [signed for _, signed in self._named_checkpoints()]
-
-
-def _unreadable(file: str, error: OSError) -> Fault:
-    return Fault("unverifiable", f"cannot be read: {error.strerror or error}", file=file)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from vram_residency.audit.batch import Batch
-from vram_residency.audit.buffer import EventBuffer, Ticket
+from vram_residency.audit.buffer import Cut, EventBuffer, Ticket
 from vram_residency.audit.checkpoint import SignedCheckpoint
 from vram_residency.audit.cleaning import Pseudonymize
 from vram_residency.audit.ledger import Ledger
 from vram_residency.audit.options import LogOptions
 from vram_residency.audit.own_events import LogOpened
+from vram_residency.audit.promptness import prompt_interpreter
 from vram_residency.core.errors import AuditWriteError
 
 _NS: Final = 1_000_000_000
@@ -49,6 +51,10 @@ class Writer:
         self._is_stopping = False
         #: Set by emit() for a critical event; cleared before the cut, so that none is missed.
         self._is_urgent = False
+        #: Told of every failed write, outside all locks.
+        self.failure_hooks: list[Callable[[AuditWriteError], object]] = []
+        if options.on_failure is not None:
+            self.failure_hooks.append(options.on_failure)
         self.failure_count = 0
         self.last_failure: AuditWriteError | None = None
         self.lost_count = 0
@@ -67,15 +73,18 @@ class Writer:
         """The newest signed checkpoint."""
         return self.ledger.checkpoint
 
-    def begin(self, entry: LogOpened) -> None:
-        """The first entry of this opening, durable. Raises AuditWriteError."""
+    def begin(self, entry: LogOpened, recovered: Cut) -> None:
+        """What the journal of a killed writer held, then the first entry of this opening, durable.
+
+        Raises AuditWriteError.
+        """
         with self._lock:
             if self.ledger.is_turning:
                 self.ledger.turn_epoch()
             else:
                 self.ledger.erase_ended_key()
             self._start_epoch()
-            batch = self._new_batch()
+            batch = Batch(self.ledger.draft(), recovered, pseudonymize=self._pseudonymize)
             batch.open_log(entry)
             self._batch = batch
             self._write_batch()
@@ -95,7 +104,8 @@ class Writer:
             raise self._failed(AuditWriteError(path, "flush", f"the disk has not answered in {timeout_s} s"))
         try:
             if until is None or until.receipt is None:
-                self._commit(closes_epoch=False, close_reason=close_reason)
+                with prompt_interpreter():
+                    self._commit(closes_epoch=False, close_reason=close_reason)
         except AuditWriteError as error:
             failure = error
         else:
@@ -118,13 +128,11 @@ class Writer:
         if failure is not None:
             self._failed(failure)
 
-    def notice(self, waiting_count: int, *, is_critical: bool) -> None:
-        """Called after each put: wake the thread for the first event, a full batch, a critical event."""
+    def notice(self, *, is_critical: bool) -> None:
+        """Wake the thread: for the first event that waits, a full batch, a critical event."""
         if is_critical:
             self._is_urgent = True
-        if (is_critical or waiting_count == 1 or waiting_count >= self._options.max_events) and (
-            not self._wake.is_set()
-        ):
+        if not self._wake.is_set():
             self._wake.set()
 
     def start(self) -> None:
@@ -181,7 +189,7 @@ class Writer:
         self.ledger.append(batch.draft, closes_epoch=batch.closes_epoch)
         # From here on it is durable, whatever fails later. Each step may be repeated: an interrupt (Ctrl-C)
         # in the calling thread may come between any two.
-        self._buffer.release(batch.cut)
+        self._buffer.release(batch.cut, self.ledger.position.size)
         batch.give_receipts()
         self._batch = None
         self.lost_count += batch.lost_count
@@ -237,7 +245,10 @@ class Writer:
         if now_ns < self._retry_ns:
             return (self._retry_ns - now_ns) / _NS
         due = [self._epoch_ns + self._epoch_interval_ns]
-        if len(self._buffer):
+        waiting_count = len(self._buffer)
+        if waiting_count >= self._options.max_events:
+            return 0
+        if waiting_count:
             since_ns = self._waiting_since_ns if self._waiting_since_ns is not None else now_ns
             due.append(since_ns + int(self._options.max_delay_s * _NS))
         if (checkpoint_due_ns := self._checkpoint_due_ns()) is not None:
@@ -261,7 +272,7 @@ class Writer:
         """Count a failure and tell of it, outside the lock: the hook may emit and flush."""
         self.failure_count += 1
         self.last_failure = failure
-        if self._options.on_failure is not None:
+        for hook in tuple(self.failure_hooks):
             with contextlib.suppress(Exception):  # telling of a failure must not become a second one
-                self._options.on_failure(failure)
+                hook(failure)
         return failure

@@ -17,19 +17,35 @@ COMMANDS = {
     "verify": ("vram_residency.cli.audit_verify", "Check every byte of a log and give a verdict."),
     "query": ("vram_residency.cli.audit_query", "Show the entries that pass filters."),
     "show": ("vram_residency.cli.audit_query", "Explain one entry."),
+    "prove": (
+        "vram_residency.cli.audit_prove",
+        "Prove that an entry is in the log, or that the log only grew.",
+    ),
+    "publish": (
+        "vram_residency.cli.audit_publish",
+        "Lay out checkpoint, tiles and entries for a static file server (C2SP tlog-tiles).",
+    ),
+    "witness": (
+        "vram_residency.cli.audit_witness",
+        "Have a C2SP witness cosign the newest checkpoint, and keep its cosignature.",
+    ),
 }
 
 
-@click.group(cls=LazyGroup, table=COMMANDS)
-def audit() -> None:
+@click.group(cls=LazyGroup, table=COMMANDS, invoke_without_command=True)
+@click.pass_context
+def audit(context: click.Context) -> None:
     """Make, fill, verify and read audit logs.
 
     \b
     Example:
       vram audit init ./audit --service worker-gpu-0
-      echo '{"event_type":"seal_verified","shard_id":"s","worker_id":"w"}' | vram audit emit ./audit
+      echo '{"event_type":"seal_verified","shard_id":"s","worker_id":"w"}' |
+        vram audit emit ./audit
       vram audit verify ./audit
     """
+    if context.invoked_subcommand is None:
+        output.line(context.get_help())
 
 
 @click.command()
@@ -37,7 +53,9 @@ def audit() -> None:
 @click.option(
     "--service", "service_id", required=True, metavar="NAME", help="Who writes the log: A-Z a-z 0-9 . _ -"
 )
-@click.option("--keys", type=click.Path(path_type=Path), help="Folder for the keys [default: DIR.keys].")
+@click.option(
+    "--keys", metavar="DIR", type=click.Path(path_type=Path), help="Folder for the keys [default: DIR.keys]."
+)
 @click.option(
     "--keep-genesis", is_flag=True, help="Keep K_0 in the key folder too (whoever reads it can forge)."
 )
@@ -58,7 +76,8 @@ def init(directory: Path, *, service_id: str, keys: Path | None, keep_genesis: b
         document = {"origin": new.origin, "vkey": new.vkey, "mac_genesis_key": new.mac_genesis_key}
         output.document(document)
         return
-    output.line(f"{output.style('Made', 'bold')} the audit log {output.safe(str(directory))}")
+    place, folder = output.safe(str(directory)), output.safe(str(keys or f"{directory}.keys"))
+    output.line(f"{output.style('Made', 'bold')} the audit log {place}, its keys in {folder}")
     output.line(f"  origin  {new.origin}")
     output.line(f"  vkey    {new.vkey}")
     output.line(f"  K_0     {new.mac_genesis_key}")
@@ -66,3 +85,6 @@ def init(directory: Path, *, service_id: str, keys: Path | None, keep_genesis: b
     kept = "It is also kept in the key folder: move it away." if keep_genesis else "It is kept nowhere."
     output.line(f"Keep K_0 off this machine now; it will not be shown again. {kept}")
     output.line("Give the vkey to those who will verify the log: vram audit verify DIR --vkey VKEY")
+    if keys is None:
+        output.line("The keys lie beside the log: move them to where readers of the log cannot reach them,")
+        output.line("and name that folder with --keys from then on.")

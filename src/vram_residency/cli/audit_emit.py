@@ -25,7 +25,12 @@ _READ_BYTES = 1 << 16
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--keys", type=click.Path(path_type=Path), help="Folder of the log's keys [default: DIR.keys].")
+@click.option(
+    "--keys",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the log's keys [default: DIR.keys].",
+)
 @click.option(
     "--receipts", is_flag=True, help="Print {line, index, leaf_hash, audit_id} once an event is durable."
 )
@@ -46,6 +51,8 @@ def emit(directory: Path, *, keys: Path | None, receipts: bool, as_json: bool) -
 
     config, _ = Directory(directory).read_config()
     count = 0
+    if sys.stdin.isatty():
+        output.note("Reading events from the terminal, one JSON object a line; Ctrl-D ends.")
     with AuditLogger.open(directory, service_id=config.service_id, keys=keys) as logger:
         for number, receipt in _append_all(logger):
             count += 1
@@ -62,7 +69,8 @@ def emit(directory: Path, *, keys: Path | None, receipts: bool, as_json: bool) -
     if as_json and not receipts:
         output.document({"events": count})
     elif not receipts:
-        output.line(f"Wrote {count} {'event' if count == 1 else 'events'}, all durable.")
+        wrote = f"Wrote {count} {'event' if count == 1 else 'events'}, durably."
+        output.line(wrote if count else "Wrote nothing: there was no event on stdin.")
 
 
 def _append_all(logger: AuditLogger) -> Iterator[tuple[int, Receipt]]:

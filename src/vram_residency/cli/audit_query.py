@@ -25,21 +25,28 @@ _SUBJECTS = (
     "resource_id",
     "model_ref",
 )
+_LAST = ("correlation_id", "actor", "worker_id")
 _CELL_CHARACTERS = 160
+_SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
 
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--event", "events", multiple=True, metavar="NAME", help="vram_sealed or vram.sealed; may be repeated."
+    "--event", "events", multiple=True, metavar="NAME", help="Of this type, vram_sealed; may be repeated."
 )
 @click.option("--shard", metavar="ID", help="Entries about this shard.")
 @click.option("--actor", metavar="ID", help="Entries by this user or worker.")
 @click.option("--since", metavar="TIME", help="From this time on: 2025-10-02 or 2025-10-02T10:00:00Z.")
 @click.option("--until", metavar="TIME", help="Before this time.")
-@click.option("--severity", metavar="WORD", help="CRITICAL, HIGH, MEDIUM or LOW.")
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many.")
-@click.option("--follow", is_flag=True, help="Wait for new entries.")
+@click.option(
+    "--severity",
+    metavar="WORD",
+    type=click.Choice(_SEVERITIES, case_sensitive=False),
+    help="CRITICAL, HIGH, MEDIUM or LOW.",
+)
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The first N of them.")
+@click.option("--follow", is_flag=True, help="Go on with new entries, until interrupted.")
 @json_option
 def query(
     directory: Path,
@@ -56,11 +63,13 @@ def query(
 ) -> None:
     """Show the entries that pass filters.
 
-    With --json each entry comes out as it stands in the log, byte for byte, one a line.
+    One line each, cut to the width of a terminal: `vram audit show` gives an entry whole. With --json each
+    comes out as it stands in the log, byte for byte, one a line. Nothing is verified here.
 
     \b
     Example:
-      vram audit query ./audit --event seal.verification_failed --severity CRITICAL --json
+      vram audit query ./audit --since 2025-10-02 --limit 20
+      vram audit query ./audit --event seal_verification_failed --json
     """
     from vram_residency.audit.query import query as query_log
 
@@ -83,7 +92,8 @@ def query(
     elif follow:
         _print_following(lines)
     else:
-        _print_tables(lines)
+        shown = _print_tables(lines)
+        output.note(_summary(shown, directory) if shown else "No entry passes." + _advice(events))
 
 
 @click.command()
@@ -124,13 +134,29 @@ def _explain(entry: dict[str, object]) -> str:
     return " ".join(cls.__doc__.split("\n\n")[0].replace("``", "").split())
 
 
-def _print_tables(lines: Iterable[bytes]) -> None:
+def _print_tables(lines: Iterable[bytes]) -> int:
     rows = map(_row, lines)
     shown = 0
     while block := list(islice(rows, _TABLE_ROWS)):
-        output.table(_COLUMNS, block, make_safe=output.safe_entry)
+        output.table(_COLUMNS, block, make_safe=output.safe_entry, is_list=True)
         shown += len(block)
-    output.note(f"{shown} {'entry' if shown == 1 else 'entries'}")
+    return shown
+
+
+def _summary(shown: int, directory: Path) -> str:
+    check = f"`vram audit verify {output.safe(str(directory))}`"
+    return f"{shown} {'entry' if shown == 1 else 'entries'}, unverified: {check} checks the log."
+
+
+def _advice(events: Iterable[str]) -> str:
+    """What a mistyped name was meant to be; an unknown one may be an event of the user's own."""
+    from difflib import get_close_matches
+
+    from vram_residency.audit.registry import BUILT_IN, canonical_type
+
+    unknown = [name for name in events if canonical_type(name) not in BUILT_IN]
+    matches = [match for name in unknown for match in get_close_matches(name, BUILT_IN, n=1)]
+    return f" Did you mean --event {matches[0]}?" if matches else ""
 
 
 def _print_following(lines: Iterator[bytes]) -> None:
@@ -145,10 +171,11 @@ def _row(line: bytes) -> tuple[str, ...]:
     entry = parse(line) or {}
     subject = next((name for name in _SUBJECTS if name in entry), None)
     details = {name: value for name, value in entry.items() if name not in _ENVELOPE and name != subject}
-    words = " ".join(f"{name}={_text(value)}" for name, value in details.items())
+    told = sorted(details, key=_LAST.__contains__)  # what happened before who asked
+    words = " ".join(f"{name}={_text(details[name])}" for name in told)
     return (
         _text(entry.get("index")),
-        _text(entry.get("timestamp")).removesuffix("Z").replace("T", " ")[:23],
+        _text(entry.get("timestamp")).removesuffix("Z").replace("T", " ")[:19],
         _text(entry.get("event_type")),
         "" if subject is None else _text(entry[subject]),
         words if len(words) <= _CELL_CHARACTERS else words[: _CELL_CHARACTERS - 1] + "…",

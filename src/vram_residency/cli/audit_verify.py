@@ -59,18 +59,18 @@ def verify(
 
     \b
     Example:
-      vram audit verify ./audit --vkey worker-gpu-0/…+…+… --checkpoint saved-checkpoint
+      vram audit verify ./audit
+      vram audit verify ./audit --vkey worker-gpu-0/…+…+… --checkpoint saved
     """
     from vram_residency.audit import reading
     from vram_residency.audit.verification import verify as verify_log
 
-    verdict = verify_log(
-        directory,
-        vkey=vkey,
-        mac_key=None if mac_key_file is None else _read_mac_key(mac_key_file),
-        checkpoint=None if checkpoint is None else reading.read_small(checkpoint),
-        keys=keys,
-    )
+    mac_key = None if mac_key_file is None else _read_mac_key(mac_key_file)
+    note = None if checkpoint is None else reading.read_small(checkpoint)
+    with output.progress("Checking entries") as advance:
+        verdict = verify_log(
+            directory, vkey=vkey, mac_key=mac_key, checkpoint=note, keys=keys, on_progress=advance
+        )
     if as_json:
         output.document(verdict)
     else:
@@ -102,7 +102,7 @@ def _print(verdict: Verdict) -> None:
         output.line(f"  {output.style(name.ljust(11), 'dim')} {output.safe(value)}")
     if advice := _advice(verdict):
         output.line()
-        output.line(f"{output.style('Next:', 'bold')} {advice}")
+        output.advice(advice)
 
 
 def _sentence(verdict: Verdict) -> str:
@@ -126,19 +126,12 @@ def _sentence(verdict: Verdict) -> str:
 
 
 def _facts(verdict: Verdict) -> list[tuple[str, str]]:
-    checked = ", ".join(
-        f"{name} {'yes' if done else 'no'}"
-        for name, done in (
-            ("mac", verdict.checked.mac),
-            ("tree", verdict.checked.tree),
-            ("checkpoint", verdict.checked.checkpoint),
-        )
-    )
+    checked = ", ".join(f"{name} {'yes' if done else 'no'}" for name, done in _checked(verdict).items())
     facts = [
         ("origin", verdict.origin or "unknown"),
         ("entries", str(verdict.entries)),
         ("root", verdict.root_hash or "unknown"),
-        ("checked", checked),
+        ("checked", checked if verdict.checked.mac else f"{checked} (each entry's mac needs K_0)"),
         (
             "unprotected",
             f"{verdict.unprotected_entries} that the owner of machine and keys could still rewrite",
@@ -153,9 +146,16 @@ def _facts(verdict: Verdict) -> list[tuple[str, str]]:
     return facts
 
 
+def _checked(verdict: Verdict) -> dict[str, bool]:
+    checked = verdict.checked
+    return {"mac": checked.mac, "tree": checked.tree, "checkpoint": checked.checkpoint}
+
+
 def _advice(verdict: Verdict) -> str | None:
     if verdict and verdict.unprotected_entries:
         return "Keep a copy of the file 'checkpoint' on another machine and verify with --checkpoint."
+    if verdict.verdict == "tampered" and verdict.trust == "given" and not any(_checked(verdict).values()):
+        return f"Make sure that the key is this log's own. If it is: {_NEXT['tampered']}"
     return _NEXT.get(verdict.verdict)
 
 

@@ -45,6 +45,12 @@ WORKER_ID = "vram-check"
     metavar="DIR",
     help="Record the operations in this audit log; made where there is none.",
 )
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of that log's keys [default: the log's DIR.keys].",
+)
 @click.option("--follow-links", is_flag=True, help="Take files that lie elsewhere, as in hub caches.")
 @device_option
 @policy_option
@@ -57,6 +63,7 @@ def check(
     algorithm: Any,
     model_format: Any,
     audit_directory: Path | None,
+    keys: Path | None,
     follow_links: bool,
     device: str,
     policy: Any,
@@ -73,13 +80,13 @@ def check(
     """
     import secrets
 
-    from vram_residency.residency import SealedModel, VramManager
+    from vram_residency.residency import VramManager
 
     is_directory = path.is_dir()
     if is_directory and (model_format or algorithm != "blake3"):
         raise click.UsageError("--format and --algorithm are about one file; PATH is a directory")
     with (
-        _audit_log(audit_directory) as audit_logger,
+        _audit_log(audit_directory, keys) as audit_logger,
         VramManager.new_with_token(
             secrets.token_hex(32), 0, audit_logger, WORKER_ID, device=device, policy=policy
         ) as manager,
@@ -90,16 +97,16 @@ def check(
                     path, expect=expect, follow_links=follow_links, on_progress=report
                 )
             else:
-                shard = manager.seal_file(
-                    path, expect=expect, algorithm=algorithm, format=model_format, on_progress=report
+                model = _seal_file(
+                    manager, path, expect=expect, algorithm=algorithm, format=model_format, on_progress=report
                 )
-                model = SealedModel((shard,), shard.digest)
         documents = [_verified(manager, shard) for shard in model.shards]
     if as_json:
         alone = documents[0] if len(documents) == 1 else {}
         output.document({"shards": documents, "manifest_digest": model.manifest_digest, **alone})
     else:
         _print(path, documents, model.manifest_digest)
+        _conclude(documents, model.manifest_digest, expect)
 
 
 def _seal_file(manager: VramManager, path: Path, **choices: Any) -> SealedModel:
@@ -109,12 +116,16 @@ def _seal_file(manager: VramManager, path: Path, **choices: Any) -> SealedModel:
     return SealedModel((shard,), shard.digest)
 
 
-def _audit_log(directory: Path | None) -> AbstractContextManager[AuditLogger]:
+def _audit_log(directory: Path | None, keys: Path | None) -> AbstractContextManager[AuditLogger]:
+    """The log to record in: one that is there keeps its own service, whoever made it."""
     from vram_residency.audit import AuditLogger
+    from vram_residency.audit.directory import Directory
 
     if directory is None:
         return AuditLogger.disabled()
-    return AuditLogger.open(directory, service_id=WORKER_ID, create=True)
+    place = Directory(directory)
+    service_id = place.read_config()[0].service_id if place.is_log else WORKER_ID
+    return AuditLogger.open(directory, service_id=service_id, keys=keys, create=not place.is_log)
 
 
 def _verified(manager: VramManager, shard: SealedShard) -> dict[str, Any]:
@@ -143,19 +154,33 @@ def _verified(manager: VramManager, shard: SealedShard) -> dict[str, Any]:
 def _print(path: Path, documents: list[dict[str, Any]], manifest_digest: str) -> None:
     for each in documents:
         timings = each["timings_s"]
-        tensors = f"{each['tensors']} tensors, " if each["format"] != "raw" else ""
+        plural = "" if each["tensors"] == 1 else "s"
+        tensors = f"{each['tensors']} tensor{plural}, " if each["format"] != "raw" else ""
         output.line(output.style(output.safe(str(each["model_ref"] or path)), "bold"))
-        output.line(f"  format     {each['format']}, {tensors}{output.size(each['vram_bytes'])}")
-        output.line(f"  digest     {each['digest']}")
-        output.line(f"  residency  {_residency(each['residency'])}")
-        output.line(
-            f"  timings    load {timings['load']:.3f} s, digest {timings['digest']:.3f} s, "
-            f"verify {timings['verify']:.3f} s"
-        )
+        output.line(f"  format {each['format']}, {tensors}{output.size(each['vram_bytes'])}")
+        output.line(f"  digest {each['digest']}")
+        output.line(f"  memory {_memory(each['residency']['facts'])}")
+        output.line(f"  policy {_policy(each['residency']['policy'])}")
+        parts = (f"{name} {_duration(seconds)}" for name, seconds in timings.items())
+        output.line(f"  time   {', '.join(parts)}")
     if len(documents) > 1:
-        output.line(f"manifest     {manifest_digest}")
+        output.line("manifest digest of all files")
+        output.line(f"  digest {manifest_digest}")
+
+
+def _conclude(documents: list[dict[str, Any]], manifest_digest: str, expect: str | None) -> None:
     what = "this shard is" if len(documents) == 1 else f"all {len(documents)} shards are"
-    output.line(output.style(f"VERIFIED: {what} in memory exactly as sealed.", "green"))
+    how = "sealed" if expect is None else "approved"
+    output.line(output.style(f"VERIFIED: {what} in memory exactly as {how}.", "green"))
+    if expect is None:
+        output.advice("if this is the model you approve, say so from now on:")
+        output.line(f"--expect {manifest_digest}")
+
+
+def _duration(seconds: float) -> str:
+    from vram_residency.narration import units
+
+    return units.milliseconds(seconds * 1e3)
 
 
 def _device_of(facts: dict[str, Any]) -> str:
@@ -163,12 +188,13 @@ def _device_of(facts: dict[str, Any]) -> str:
     return "host" if facts["kind"] == "host" else f"cuda:{facts.get('index', 0)}"
 
 
-def _residency(record: dict[str, Any]) -> str:
-    facts, policy = record["facts"], record["policy"]
+def _memory(facts: dict[str, Any]) -> str:
     lock = "locked" if facts.get("locked") else "not locked (it may be swapped)"
+    return f"{facts.get('kind')}, read-only, {lock}"
+
+
+def _policy(policy: dict[str, Any]) -> str:
     if policy["holds"]:
-        return f"{facts.get('kind')}, read-only; policy {policy['name']} holds"
-    return (
-        f"{facts.get('kind')}, read-only, {lock}; policy {policy['name']} does not hold here "
-        f"({', '.join(policy['violations'])}), allowed by mode '{policy['mode']}'"
-    )
+        return f"{policy['name']} holds"
+    violations = ", ".join(policy["violations"])
+    return f"{policy['name']} does not hold ({violations}), allowed by mode '{policy['mode']}'"

@@ -16,6 +16,7 @@ from vram_residency.cli.options import device_option, json_option, narration_opt
 if TYPE_CHECKING:
     from vram_residency.audit import AuditLogger
     from vram_residency.cli.demo_models import DemoModel
+    from vram_residency.core.errors import SealVerificationError
     from vram_residency.device.fault import FaultDevice
     from vram_residency.residency import SealedShard, Verification, VramManager
 
@@ -37,7 +38,7 @@ class Story:
     def tell(self, label: str, text: str, *, look: str | None = None) -> None:
         """One line of the current step."""
         shown = output.style(output.safe(text), look) if look else output.safe(text)
-        self._say(f"   {label:<{FACT_COLUMN}}{shown}")
+        self._say(f"   {label:<{FACT_COLUMN}}{shown}".rstrip())
 
     def keep(self, **facts: Any) -> None:
         """Remember facts for the JSON document."""
@@ -46,6 +47,11 @@ class Story:
     def title(self, text: str) -> None:
         """A line of its own."""
         self._say(output.style(text, "bold"))
+
+    def advise(self, text: str) -> None:
+        """The next step for whoever reads this."""
+        if not self._as_json:
+            output.advice(text)
 
     def _say(self, line: str) -> None:
         if not self._as_json:
@@ -128,20 +134,26 @@ def _seal(story: Story, manager: VramManager, model: DemoModel) -> SealedShard:
     tensors = f", {len(shard.tensors)} tensors" if shard.tensors else ""
     seconds = seal.timings.load_s + seal.timings.digest_s
     story.tell("model", f"{shard.model_ref} ({seal.format}, {output.size(shard.vram_bytes)}{tensors})")
-    story.tell("memory", _memory_of(seal.residency))
-    story.tell("digest", f"{shard.digest}  (as `b3sum` prints it)")
-    story.tell("time", f"{seconds * 1e3:.0f} ms")
+    story.tell("memory", _memory_of(seal.residency["facts"]))
+    story.tell("policy", _policy_of(seal.residency["policy"]))
+    algorithm, _, hex_digits = shard.digest.partition(":")
+    story.tell(algorithm, hex_digits)
+    story.tell("", "(of the bytes in memory; `b3sum` prints the same for the file)")
+    story.tell("time", f"{seconds * 1e3:.0f} ms to load and hash")
     story.keep(model=str(shard.model_ref), vram_bytes=shard.vram_bytes, digest=shard.digest)
     story.keep(tensors=len(shard.tensors), residency=seal.residency)
     return shard
 
 
-def _memory_of(residency: dict[str, Any]) -> str:
-    facts, policy = residency["facts"], residency["policy"]
-    if policy["holds"]:
-        return f"{facts.get('kind')}, read-only"
+def _memory_of(facts: dict[str, Any]) -> str:
     lock = "locked" if facts.get("locked") else "not locked"
-    return f"{facts.get('kind')}, read-only, {lock}; host memory, not VRAM (allowed: development policy)"
+    return f"{facts.get('kind')}, read-only, {lock}"
+
+
+def _policy_of(policy: dict[str, Any]) -> str:
+    if policy["holds"]:
+        return f"{policy['name']} holds"
+    return f"host memory, not VRAM: allowed by mode '{policy['mode']}', and recorded"
 
 
 def _try_to_write(story: Story, shard: SealedShard) -> None:
@@ -172,8 +184,8 @@ def _verify(story: Story, manager: VramManager, shard: SealedShard) -> None:
 
 
 def _promise(scope: str, result: Verification) -> str:
-    if result.scope == "sample":
-        return f"one damaged 128 KB group is missed with probability {result.miss_probability:.2f}"
+    if result.miss_probability:
+        return f"misses one bad 128 KB group with p = {result.miss_probability:.2f}"
     if scope == "fast":
         return "on the host device the same full pass"
     return "every byte"
@@ -198,7 +210,7 @@ def _damaged_copy(story: Story, model: DemoModel, audit_logger: AuditLogger) -> 
         else:
             story.tell("MISSED", "the verification did not see it", look="red")
             return False
-        story.tell("CAUGHT", f"{damage.reason}: {damage.finding}", look="red")
+        _tell_damage(story, damage)
         try:
             with manager.execution(shard):
                 story.tell("EXECUTED", "a damaged shard was handed out", look="red")
@@ -207,6 +219,13 @@ def _damaged_copy(story: Story, model: DemoModel, audit_logger: AuditLogger) -> 
             story.tell("blocked", f"execution refused: {error}", look="green")
     story.keep(flipped_offset=offset, tensors_damaged=damage.tensors, reason=damage.reason)
     return True
+
+
+def _tell_damage(story: Story, damage: SealVerificationError) -> None:
+    where = f"damage in bytes {damage.first_bad_offset:,} to {damage.last_bad_offset:,}"
+    story.tell("CAUGHT", f"{damage.reason}: {where}", look="red")
+    for name in damage.tensors:
+        story.tell("in tensor", name, look="red")
 
 
 def _manager(audit_logger: AuditLogger, device: str | FaultDevice) -> VramManager:
@@ -241,5 +260,7 @@ def _show_log(story: Story, directory: Path) -> bool:
 def _conclude(story: Story, *, is_good: bool, seconds: float) -> None:
     if is_good:
         story.title(f"\nDone in {seconds:.1f} s: sealed, verified, executed, damage caught, log intact.")
+        story.advise("`vram check MODEL` does steps 1 and 3 for a model of yours.")
     else:
         story.title("\nFAILED: see above.")
+        story.advise("keep this output, and run `vram demo --narrate debug` to see each operation.")

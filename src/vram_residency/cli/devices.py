@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from vram_residency.device.base import Device
 
 Mode = Literal["strict", "development"]
-_COLUMNS = ("device", "name", "capacity", "memory", "policy", "verdict")
 _BACKINGS = {
     "memfd": "memfd, sealed by the kernel",
     "anonymous": "anonymous mapping: weaker, the process itself can undo it",
 }
+_VERDICTS = {
+    "allowed": "allowed",
+    "allowed_by_configuration": "allowed by configuration, with findings",
+    "refused": "refused by policy",
+}
+_LOOKS = {"allowed": "green", "allowed_by_configuration": "yellow", "refused": "red"}
 _CUDA_NOTE = "An NVIDIA device is present, and this version cannot use CUDA yet: name --device host to go on."
 
 
@@ -75,21 +80,20 @@ def _describe(device: Device, mode: Mode) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]], notes: list[str]) -> None:
-    output.table(_COLUMNS, [_cells(row) for row in rows])
     for row in rows:
-        for reason in row["policy"]["reasons"]:
-            output.line(output.safe(f"{row['device']}: {reason['violation']}: {reason['details']}"))
+        policy, backing = row["policy"], str(row["facts"].get("backing"))
+        verdict = output.style(_VERDICTS[policy["verdict"]], _LOOKS[policy["verdict"]])
+        output.line(f"{output.style(row['device'], 'bold')}: {verdict}")
+        output.line(f"  name      {output.safe(row['name'])}")
+        output.line(f"  capacity  {output.size(row['total_bytes'])}")
+        output.line(f"  memory    {output.safe(_BACKINGS.get(backing, backing))}")
+        output.line(f"  policy    {policy['mode']}")
+        for reason in policy["reasons"]:
+            output.line(f"  finding   {output.safe(reason['violation'])}:")
+            output.line(f"    {output.safe(reason['details'])}")
     for text in notes:
         output.line(text)
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    backing = str(row["facts"].get("backing"))
-    return (
-        row["device"],
-        row["name"],
-        output.size(row["total_bytes"]),
-        _BACKINGS.get(backing, backing),
-        row["policy"]["mode"],
-        row["policy"]["verdict"].replace("_", " "),
-    )
+    if any(row["policy"]["verdict"] != "refused" for row in rows):
+        output.advice("`vram check MODEL` seals a model there and verifies it.")
+    else:
+        output.advice("--policy development goes on, and records what is amiss.")

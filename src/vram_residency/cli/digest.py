@@ -42,7 +42,8 @@ def digest(paths: tuple[Path, ...], *, algorithm: Literal["blake3", "sha256"], a
         if as_json:
             found.append({"path": str(path), "digest": value})
         else:
-            output.line(_line(path, value.partition(":")[2]))
+            # As UTF-8 whatever the locale: `b3sum --check` must find the name again.
+            output.raw(_line(path, value.partition(":")[2]).encode() + b"\n")
     if as_json:
         output.document({"algorithm": algorithm, "files": found, **(found[0] if len(found) == 1 else {})})
 

@@ -32,6 +32,7 @@ CODES: dict[type[core.VramError], ExitCode] = {
     core.SealVerificationError: ExitCode.NO,
     core.PolicyViolationError: ExitCode.POLICY,
     core.RefusedError: ExitCode.USAGE,
+    core.MissingKeyError: ExitCode.CANNOT_SAY,
     core.DigestMismatchError: ExitCode.NO,
     core.NotSealedError: ExitCode.NO,
     core.InvalidEventError: ExitCode.USAGE,

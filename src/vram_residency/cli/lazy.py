@@ -32,6 +32,18 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), cmd_name.replace("-", "_"))
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, and name the nearest command where there is none of that name."""
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            from difflib import get_close_matches
+
+            matches = get_close_matches(name, self.list_commands(ctx), n=1)
+            ctx.fail(f"there is no command '{name}'." + (f" Did you mean '{matches[0]}'?" if matches else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table alone."""
         with formatter.section("Commands"):

@@ -44,7 +44,8 @@ def cli(context: click.Context) -> None:
       vram audit verify ./audit
 
     \b
-    Exit codes: 0 done · 1 the answer is no · 2 usage or invalid input · 3 refused by policy
+    Exit codes: 0 done, the answer is yes · 1 the answer is no
+                2 usage or invalid input · 3 refused by policy
                 4 no room, try later · 5 cannot say · 130 interrupted
     """
     if context.invoked_subcommand is None:

@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def json_option(command: Command) -> Command:
     """Add ``--json`` (parameter ``as_json``) and ``--debug`` (read by ``main`` alone)."""
-    with_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+    with_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for programs.")
     with_debug = click.option(
         "--debug", is_flag=True, expose_value=False, help="Show the traceback where the command fails."
     )
@@ -26,7 +26,7 @@ def device_option(command: Command) -> Command:
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="host, cuda:N, or auto: a CUDA device where there is one, else the host.",
+        help="host, cuda:N, or auto: the host where there is no NVIDIA device.",
     )(command)
 
 

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WIDE_COLUMNS = 200
+_WIDE_COLUMNS = 400
 
 
 def prepare_streams() -> None:
@@ -49,6 +49,11 @@ def document(value: object) -> None:
 def line(text: str = "") -> None:
     """A line of result for people. Text from outside goes through ``safe`` first."""
     sys.stdout.write(text + "\n")
+
+
+def advice(text: str) -> None:
+    """What to do next: the last line of a result for people."""
+    line(f"{style('Next:', 'bold')} {text}")
 
 
 def raw(data: bytes) -> None:
@@ -114,18 +119,29 @@ def table(
     *,
     title: str | None = None,
     make_safe: Callable[[str], str] = safe,
+    is_list: bool = False,
 ) -> None:
-    """A table for people on stdout; every cell is made safe here."""
+    """A table for people on stdout; every cell is made safe here.
+
+    is_list: one line a row: on a terminal what does not fit is cut, the last two columns first.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    grid.header_style = "bold" if has_colour() else ""
     for column in columns:
-        grid.add_column(column, overflow="fold")
+        # A column that may wrap is narrowed before the others.
+        grid.add_column(column, overflow="fold", no_wrap=is_list and column not in columns[-2:])
+    overflow: Literal["ellipsis"] | None = "ellipsis" if is_list else None
     for row in rows:
-        grid.add_row(*(Text(make_safe(cell)) for cell in row))
-    console().print(grid)
+        grid.add_row(*(Text(make_safe(cell), no_wrap=is_list, overflow=overflow) for cell in row))
+    screen = console()
+    with screen.capture() as drawn:
+        screen.print(grid)
+    for text in drawn.get().splitlines():
+        line(text.rstrip())
 
 
 @contextmanager

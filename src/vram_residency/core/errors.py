@@ -20,13 +20,15 @@
     │       ├── UnknownShardError         shard_id
     │       ├── NotSealedError            shard_id, state
     │       └── ConfigurationError        setting, rule
+    │           └── MissingKeyError         setting, rule
     └── AuditError
         ├── InvalidEventError             event_type, rule
         ├── BufferFullError               capacity
         ├── LogClosedError                directory
         ├── AuditWriteError               path, operation, reason
         ├── LogDamagedError               path, offset, reason
-        └── LogLockedError                directory, holder
+        ├── LogLockedError                directory, holder
+        └── WitnessError                  url, reason
 
 Every error carries its data as attributes, survives pickling, and says in ``hint`` what to do next.
 No message ever holds a device pointer or a secret.
@@ -137,7 +139,7 @@ class PolicyViolationError(FatalError):
     details: str
     fields = ("policy", "violation", "details")
     template = "policy '{policy}' violated ({violation}): {details}"
-    default_hint = "Use a discrete GPU, or name policy='development' to run without the guarantee."
+    default_hint = "Use a discrete GPU, or the policy 'development' to run without the guarantee."
 
 
 class DeviceLostError(FatalError):
@@ -223,6 +225,12 @@ class ConfigurationError(RefusedError):
     default_hint = "Correct the setting {setting}."
 
 
+class MissingKeyError(ConfigurationError):
+    """A key that is needed is not where it was named."""
+
+    default_hint = "Name the folder that holds the key, or bring the key back."
+
+
 class AuditError(VramError):
     """Something about the audit log."""
 
@@ -287,3 +295,13 @@ class LogLockedError(AuditError):
     fields = ("directory", "holder")
     template = "the audit log {directory} is being written by {holder}"
     default_hint = "Stop that process, or give this one a log directory of its own."
+
+
+class WitnessError(AuditError):
+    """A witness gave no cosignature; the log itself is as it was."""
+
+    url: str
+    reason: str
+    fields = ("url", "reason")
+    template = "the witness {url} gave no cosignature: {reason}"
+    default_hint = "Ask the witness's operator whether it runs and knows this log's vkey; try again later."

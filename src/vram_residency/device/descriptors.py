@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import sys
 from collections import deque
 
 from vram_residency.device import memfd
@@ -23,6 +25,9 @@ class Occupant:
 
     Who opens ``/proc/<pid>/fd/<n>`` of a freed shard finds no bytes, and never another file that happened to
     get the same number. Takes no lock: it works inside finalisers.
+
+    Numbers are finite: beyond half of what the process may open, the oldest are given back, so that a worker
+    which loads and frees models for months does not run out of them.
     """
 
     def __init__(self) -> None:
@@ -33,6 +38,7 @@ class Occupant:
         finally:
             os.close(writable)
         self._retired: deque[int] = deque()
+        self._retired_max = _descriptors_max() // 2
         self._is_closed = False
 
     def retire(self, fd: int) -> None:
@@ -46,6 +52,9 @@ class Occupant:
             _close(fd)
         else:
             self._retired.append(fd)
+            if len(self._retired) > self._retired_max:
+                with contextlib.suppress(IndexError):  # another thread was faster
+                    _close(self._retired.popleft())
 
     def close(self) -> None:
         """Give all numbers back: the paths of a closed device mean nothing any more."""
@@ -90,6 +99,11 @@ class ReadOnlyFile:
             self._occupant.retire(self.fd)
         else:
             _close(self.fd)
+
+
+def _descriptors_max() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _close(fd: int) -> None:

@@ -58,12 +58,13 @@ def _slices(view: memoryview, size_bytes: int) -> Iterator[memoryview]:
 
 
 def _read_into(source: Any, size_bytes: int) -> Iterator[memoryview]:
-    # An anonymous mapping begins on a page, which direct reading needs and copying likes.
-    with mmap.mmap(-1, RUN_BYTES) as buffer, memoryview(buffer) as whole:
-        for start, length in _spans(size_bytes):
-            with whole[:length] as run:
-                source.read_into(start, run)
-                yield run
+    # An anonymous mapping begins on a page, which direct reading needs and copying likes. It goes with its
+    # last view: the traceback of whatever ends the filling may still look at a run.
+    whole = memoryview(mmap.mmap(-1, RUN_BYTES))
+    for start, length in _spans(size_bytes):
+        with whole[:length] as run:
+            source.read_into(start, run)
+            yield run
 
 
 def _read(source: Any, size_bytes: int) -> Iterator[memoryview]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from vram_residency.core.errors import InvalidInputError
+from vram_residency.core.regular_file import open_regular, printable_path, unreadable
 from vram_residency.digest.hashing import Progress, new_hasher
 from vram_residency.digest.value import Algorithm
 
 _BLOCK_BYTES = 4 << 20
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 def digest_file(
@@ -26,15 +23,11 @@ def digest_file(
     that shrinks under a mapping kills the process.
     Raises InvalidInputError where the path is no readable regular file.
     """
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    try:
-        fd = _open_regular(path, text)
-    except (OSError, ValueError) as error:
-        raise InvalidInputError("path", f"{text} cannot be read: {_reason(error)}") from error
+    fd = open_regular(path)
     try:
         return _digest_descriptor(fd, algorithm, on_progress)
     except OSError as error:
-        raise InvalidInputError("path", f"{text} cannot be read: {_reason(error)}") from error
+        raise unreadable(printable_path(path), error) from error
     finally:
         os.close(fd)
 
@@ -66,25 +59,3 @@ def _read_ahead(fd: int) -> Iterator[memoryview]:
             buffers.reverse()
             coming = reader.submit(os.readv, fd, [buffers[0]])
             yield current[:count]
-
-
-def _open_regular(path: str | os.PathLike[str], text: str) -> int:
-    # Looked at before it is opened: opening a device can have effects, opening a pipe can hang.
-    _require_regular(Path(path).stat(), text)
-    fd = os.open(path, _FLAGS)
-    try:
-        _require_regular(os.fstat(fd), text)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _require_regular(status: os.stat_result, text: str) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-        raise InvalidInputError("path", f"{text} is {kind}, not a regular file")
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -6,7 +6,7 @@ from vram_residency.formats.detect import detect, parse
 from vram_residency.formats.index import ModelDirectory, ModelFile, read_model_directory
 from vram_residency.formats.layout import Format, Layout, TensorSpec
 from vram_residency.formats.limits import DEFAULT_LIMITS, Limits
-from vram_residency.formats.source import ByteSource, FileSource, MemorySource, printable_path
+from vram_residency.formats.source import ByteSource, FileSource, MemorySource
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -21,6 +21,5 @@ __all__ = [
     "TensorSpec",
     "detect",
     "parse",
-    "printable_path",
     "read_model_directory",
 ]

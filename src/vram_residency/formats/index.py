@@ -14,10 +14,11 @@ import msgspec
 
 from vram_residency.core.canonical import canonical_json
 from vram_residency.core.errors import InvalidInputError, MalformedModelError
+from vram_residency.core.regular_file import printable_path, unreadable
 from vram_residency.formats.cursor import shown
 from vram_residency.formats.json_cursor import BLANKS, JsonCursor
 from vram_residency.formats.limits import DEFAULT_LIMITS
-from vram_residency.formats.source import FileSource, printable_path, unreadable
+from vram_residency.formats.source import FileSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,7 +116,11 @@ def read_model_directory(
 
 def _no_model(text: str, count: int) -> InvalidInputError:
     if count == 0:
-        return InvalidInputError("path", f"{text} holds no {INDEX_NAME} and no *{_ENDING} file")
+        return InvalidInputError(
+            "path",
+            f"{text} holds no {INDEX_NAME} and no *{_ENDING} file",
+            hint="Name the directory that holds the model's files, or one file.",
+        )
     return InvalidInputError(
         "path",
         f"{text} holds {count} *{_ENDING} files, and no {INDEX_NAME} says which belong together",

@@ -6,7 +6,10 @@ https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
+import math
 import re
+from functools import cache
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 from vram_residency.core.errors import MalformedModelError
@@ -22,8 +25,20 @@ if TYPE_CHECKING:
 _LENGTH_BYTES = 8
 _NOT_SPACE = re.compile(rb"[^ ]")
 
-# The form that writers use: ten times faster than member by member.
-_USUAL_TENSOR = object_pattern(dtype=rb'"([A-Z0-9_]{1,16})"', shape=NUMBER_LIST, data_offsets=NUMBER_LIST)
+_MEMBERS = {"dtype": rb'"([A-Z0-9_]{1,16})"', "shape": NUMBER_LIST, "data_offsets": NUMBER_LIST}
+
+
+@cache
+def _usual_tensors() -> tuple[tuple[re.Pattern[bytes], tuple[int, ...]], ...]:
+    """The forms that writers use, ten times faster than member by member; which group is which member."""
+    return tuple(
+        (
+            object_pattern(**{key: _MEMBERS[key] for key in order}),
+            tuple(order.index(key) + 1 for key in _MEMBERS),
+        )
+        for order in permutations(_MEMBERS)
+    )
+
 
 BITS: dict[str, int] = {
     "BOOL": 8,
@@ -120,12 +135,15 @@ class _Header:
 
     def _tensor(self, name: str) -> TensorSpec:
         at = self._cursor.offset
-        usual = self._cursor.match(_USUAL_TENSOR)
-        if usual is not None:
-            dtype, shape, span = usual[1].decode(), whole_numbers(usual[2]), whole_numbers(usual[3])
-        else:
-            dtype, shape, span = self._members_of(name, at)
+        dtype, shape, span = self._usual_members() or self._members_of(name, at)
         return self._checked(TensorSpec(name, dtype, shape, *self._offsets(span, at)), at)
+
+    def _usual_members(self) -> tuple[str, tuple[int, ...], tuple[int, ...]] | None:
+        for pattern, (dtype, shape, span) in _usual_tensors():
+            found = self._cursor.match(pattern)
+            if found is not None:
+                return found[dtype].decode(), whole_numbers(found[shape]), whole_numbers(found[span])
+        return None
 
     def _members_of(self, name: str, at: int) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
         cursor = self._cursor
@@ -161,14 +179,11 @@ class _Header:
             raise self._cursor.refuse(f"unknown dtype {shown(tensor.dtype)}", at=at)
         if len(tensor.shape) > self._limits.dimensions:
             raise self._cursor.refuse(f"more than {self._limits.dimensions} dimensions", at=at)
-        size_bits = bits
-        nonempty_bits = bits
-        for dimension in tensor.shape:
-            size_bits *= dimension
-            # Bounded as if no dimension were 0: 0 x 2^63 would overflow in readers that multiply in order.
-            nonempty_bits *= dimension or 1
-            if nonempty_bits > self._limits.product:
-                raise self._cursor.refuse("the shape overflows", at=at)
+        # Bounded as if no dimension were 0: 0 x 2^63 would overflow in readers that multiply in order.
+        nonempty_bits = bits * math.prod(filter(None, tensor.shape))
+        if nonempty_bits > self._limits.product:
+            raise self._cursor.refuse("the shape overflows", at=at)
+        size_bits = 0 if 0 in tensor.shape else nonempty_bits
         if size_bits != 8 * (tensor.end - tensor.start):
             raise self._cursor.refuse(
                 f"tensor {shown(tensor.name)} needs {size_bits} bits by its shape, "

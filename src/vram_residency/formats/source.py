@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vram_residency.core.errors import InvalidInputError, MalformedModelError
+from vram_residency.core.regular_file import open_regular, printable_path, unreadable
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
-
-_KINDS = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFBLK: "a block device",
-    stat.S_IFSOCK: "a socket",
-}
-# O_NONBLOCK: the path may become a pipe between the look and the opening, and must not hang us then.
-_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class ByteSource(Protocol):
@@ -50,7 +38,7 @@ class FileSource:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._fd = -1
         self.path = printable_path(path)
-        self._fd = _open_regular(path, self.path)
+        self._fd = open_regular(path)
         self._identity = _identity(os.fstat(self._fd))
         self.size_bytes = self._identity[0]
 
@@ -78,7 +66,7 @@ class FileSource:
             done += count
 
     def require_unchanged(self) -> None:
-        """Raise MalformedModelError if size, modification time or identity differ from those at opening."""
+        """Raise MalformedModelError if size, times or identity differ from those at opening."""
         try:
             now = _identity(os.fstat(self._fd))
         except OSError as error:
@@ -160,40 +148,6 @@ class MemorySource:
         return self._view[offset : offset + length]
 
 
-def printable_path(path: str | os.PathLike[str]) -> str:
-    """Text of a path that can be printed and logged: bytes that are no UTF-8 appear as hex escapes."""
-    return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
-
-
-def _open_regular(path: str | os.PathLike[str], text: str) -> int:
-    # Looked at before it is opened: opening a device can have effects of its own.
-    try:
-        _require_regular(Path(path).stat(), text)
-        fd = os.open(path, _OPEN_FLAGS)
-    except (OSError, ValueError) as error:
-        raise unreadable(text, error) from error
-    try:
-        _require_regular(os.fstat(fd), text)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _require_regular(status: os.stat_result, text: str) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise InvalidInputError("path", f"{text} is {kind}, not a regular file")
-
-
-def unreadable(text: str, error: OSError | ValueError) -> InvalidInputError:
-    """Make the error for a path that the system will not let us read."""
-    code = error.errno if isinstance(error, OSError) else None
-    if code == errno.ENOENT:
-        return InvalidInputError("path", f"{text} does not exist")
-    reason = os.strerror(code) if code is not None else "it holds a character that no path may hold"
-    return InvalidInputError("path", f"{text} cannot be read: {reason}")
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    # The change time cannot be set back, unlike the modification time.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev

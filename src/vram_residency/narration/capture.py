@@ -11,6 +11,9 @@ from typing import NoReturn
 from vram_residency.narration.event import NarrationEvent, Value
 from vram_residency.narration.gate import gate
 
+#: A failed assertion points at the line of the test, not at ours (pytest reads this name).
+__tracebackhide__ = True
+
 
 class Story:
     """What was narrated in a context while it was captured. Safe to use from several threads."""
@@ -58,11 +61,12 @@ class Story:
     def in_order(self, *actions: str) -> list[NarrationEvent]:
         """The events with these actions, one after the other, others between allowed; else AssertionError."""
         events = iter(self.events)
-        found = []
+        found: list[NarrationEvent] = []
         for action in actions:
             event = next((event for event in events if event.action == action), None)
             if event is None:
-                self._fail(f"{action!r} is missing from the order {', '.join(actions)}")
+                after = f" after {found[-1].action!r}" if found else ""
+                self._fail(f"{action!r} did not happen{after}; expected in order: {', '.join(actions)}")
             found.append(event)
         return found
 

@@ -8,7 +8,10 @@ from msgspec import Struct
 
 from vram_residency.policy.rules import Finding, Limits
 
-VRAM_ONLY = "vram_only"
+PolicyName = Literal["vram_only", "gpu_required"]
+VRAM_ONLY: PolicyName = "vram_only"
+#: Broken where a GPU is asked for and none can be used.
+GPU_REQUIRED: PolicyName = "gpu_required"
 
 Mode = Literal["strict", "development"]
 

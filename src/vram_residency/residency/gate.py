@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from vram_residency.policy import Finding
 from vram_residency.residency.damage import Damage
@@ -42,8 +42,11 @@ class Gate:
     @contextmanager
     def open(self, handle: SealedShard | str, scope: Scope, *, recheck: bool) -> Iterator[Views]:
         """Verify, hand out views, take them back. The shard cannot be freed meanwhile."""
-        record = self._verifier.admit(handle)
-        with self._registry.using(record):
+        with ExitStack() as block:
+            # Under one lock, so that a shard is either in use or gone, never both.
+            with self._registry.lock:
+                record = self._verifier.admit(handle)
+                block.enter_context(self._registry.using(record))
             views = Views(record.layout, record.content.view_of, record.content.size_bytes)
             try:
                 self._check(record, scope)

@@ -19,13 +19,13 @@ from vram_residency.core.ed25519 import SigningKey
 from vram_residency.core.errors import InvalidInputError
 from vram_residency.core.identifiers import is_count, is_unicode, parse_worker_id
 from vram_residency.core.keys import check_seal_token
-from vram_residency.device import open_device
+from vram_residency.core.regular_file import printable_path
 from vram_residency.device.base import Device, Progress
-from vram_residency.formats import printable_path
 from vram_residency.policy import Mode, Policy
 from vram_residency.residency.assembly import Parts, assemble
 from vram_residency.residency.budget import Capacity
 from vram_residency.residency.identity import Identity
+from vram_residency.residency.opening import open_named, policy_for
 from vram_residency.residency.options import ManagerOptions
 from vram_residency.residency.order import Order, SealChoices
 from vram_residency.residency.registry import Record
@@ -70,27 +70,36 @@ class VramManager:
         """Open a device and start a manager on it.
 
         worker_token: the seal token, at least 16 characters; never an API credential, never logged.
+        gpu_device: the number that seals and events carry. audit_logger: None keeps no record.
         device: ``auto``, ``host``, ``cuda``, ``cuda:N`` or an open Device. policy: None is ``development``
         on the host device and ``strict`` elsewhere. worker_id: None is ``worker-gpu-<gpu_device>``.
 
-        Raises ConfigurationError, InvalidInputError, PolicyViolationError (recorded first), DeviceLostError.
+        Raises ConfigurationError, InvalidInputError, and, recorded first, PolicyViolationError and
+        DeviceLostError.
         """
         # Everything is checked before the first effect.
         options = options or ManagerOptions()
         if not is_count(gpu_device):
             raise InvalidInputError("gpu_device", "must be a device's number, 0 or above")
+        if not isinstance(device, str) and not hasattr(device, "allocate"):
+            raise InvalidInputError("device", "must be the name of a device or an open Device")
         worker = parse_worker_id(f"worker-gpu-{gpu_device}" if worker_id is None else worker_id)
         check_seal_token(worker_token)
-        opened = device if not isinstance(device, str) else _open_device(device, gpu_device, options)
+        logger = AuditLogger.disabled() if audit_logger is None else audit_logger
+        opened = (
+            open_named(device, logger, worker_id=worker, gpu_device=gpu_device, options=options)
+            if isinstance(device, str)
+            else device
+        )
         with ExitStack() as undo:
             if opened is not device:
                 undo.callback(opened.close)
             parts = assemble(
                 opened,
                 SealKey(worker_token, worker_id=worker, device_uuid=opened.info.uuid),
-                AuditLogger.disabled() if audit_logger is None else audit_logger,
+                logger,
                 identity=Identity(worker, gpu_device, opened.info),
-                policy=_policy_for(opened, policy, options),
+                policy=policy_for(opened, policy, options),
                 options=options,
             )
             manager = cls(parts, device=opened, worker_id=worker, options=options)
@@ -101,13 +110,15 @@ class VramManager:
     def seal_file(self, path: str | os.PathLike[str], **choices: Unpack[SealChoices]) -> SealedShard:
         """Load a model file into sealed memory and seal what lies there.
 
-        ``choices`` are the keyword arguments of ``SealChoices``; model_ref is by default the file's name.
+        Choices, all by keyword: shard_id, expect (``blake3:…`` or ``sha256:…``, compared with the memory
+        before anything is signed), algorithm, format, model_ref (by default the file's name), shard_index,
+        total_shards, on_progress (called with bytes done and bytes in all).
         Raises MalformedModelError, DigestMismatchError, InvalidInputError, DuplicateShardError,
         InsufficientMemoryError, AllocationError, PolicyViolationError.
         """
         choices.setdefault("model_ref", printable_path(Path(path).name))
         with self._operation():
-            return self._parts.sealer.seal_file(path, Order(name=printable_path(path), **choices)).shard
+            return self._parts.sealer.seal_file(path, Order(name=printable_path(path), **choices)).handle
 
     def seal_directory(
         self,
@@ -139,11 +150,11 @@ class VramManager:
     def seal_model(self, buffer: Any, **choices: Unpack[SealChoices]) -> SealedShard:
         """Copy bytes or any buffer object into sealed memory and seal what lies there.
 
-        ``choices`` and errors as for ``seal_file``; the bytes are raw unless ``format`` or GGUF magic says
+        Choices and errors as for ``seal_file``; the bytes are raw unless ``format`` or GGUF magic says
         more.
         """
         with self._operation():
-            return self._parts.sealer.seal_buffer(buffer, Order(name="buffer", **choices)).shard
+            return self._parts.sealer.seal_buffer(buffer, Order(name="buffer", **choices)).handle
 
     def seal_tensors(
         self,
@@ -160,7 +171,7 @@ class VramManager:
         """
         order = Order(name="tensors", shard_id=shard_id, expect=expect, model_ref=model_ref)
         with self._operation():
-            return self._parts.sealer.seal_tensors(tensors, order).shard
+            return self._parts.sealer.seal_tensors(tensors, order).handle
 
     def reseal(self, shard: SealedShard | str, *, reason: str) -> SealedShard:
         """Seal adopted weights as they are now, under the same id; the old handle ends.
@@ -170,7 +181,7 @@ class VramManager:
         if not is_unicode(reason) or not reason.strip():
             raise InvalidInputError("reason", "must say why the weights changed")
         with self._operation():
-            return self._parts.sealer.reseal(self._parts.verifier.admit(shard), reason).shard
+            return self._parts.sealer.reseal(self._parts.verifier.admit(shard), reason).handle
 
     def verify_sealed(self, shard: SealedShard | str, *, scope: str | Scope = FULL) -> Verification:
         """Check that a shard is, now, what was sealed.
@@ -242,14 +253,14 @@ class VramManager:
 
     def shards(self) -> list[SealedShard]:
         """Handles of all shards held, quarantined ones included, in the order in which they were sealed."""
-        return [record.shard for record in self._parts.registry.records()]
+        return [record.handle for record in self._parts.registry.records()]
 
     def describe(self, shard: SealedShard | str) -> ShardReport:
         """Everything that can be said about a shard without reading its memory. Raises UnknownShardError."""
         with self._operation():
             record = self._parts.verifier.find(shard)
         return ShardReport(
-            shard=record.shard,
+            shard=record.handle,
             state=record.state,
             format=record.layout.format,
             statement=record.statement,
@@ -344,19 +355,3 @@ class VramManager:
 def _verify_in_background(verifier: Verifier, worker_id: str, record: Record) -> None:
     with context.operation(worker_id):
         verifier.verify(record, FULL)
-
-
-def _open_device(name: str, gpu_device: int, options: ManagerOptions) -> Device:
-    if name == "cuda":
-        name = f"cuda:{gpu_device}"
-    return open_device(name, capacity_bytes=options.capacity_bytes)
-
-
-def _policy_for(device: Device, policy: Mode | Policy | None, options: ManagerOptions) -> Policy:
-    """The policy as given, or in the mode that is safe for the device."""
-    if isinstance(policy, Policy):
-        return policy
-    default: Mode = "development" if device.info.kind == "host" else "strict"
-    if policy not in {None, "strict", "development"}:
-        raise InvalidInputError("policy", f"must be strict or development, not {policy!r}")
-    return Policy(mode=policy or default, limits=options.limits)

@@ -14,9 +14,9 @@ from vram_residency.audit.buffer import Receipt
 from vram_residency.audit.event_base import Event
 from vram_residency.audit.log import AuditLogger
 from vram_residency.audit.registry import event_type_of
-from vram_residency.core.errors import AuditError
+from vram_residency.core.errors import AuditError, AuditWriteError
 from vram_residency.policy import Finding
-from vram_residency.policy.verdict import VRAM_ONLY
+from vram_residency.policy.verdict import VRAM_ONLY, PolicyName
 from vram_residency.residency.budget import Capacity
 from vram_residency.residency.damage import Damage
 from vram_residency.residency.identity import Identity
@@ -241,11 +241,13 @@ class Recorder:
         except AuditError as error:
             self._audit_failed("flush", error)
 
-    def policy_violation(self, finding: Finding, *, action_taken: str) -> None:
+    def policy_violation(
+        self, finding: Finding, *, action_taken: str, policy: PolicyName = VRAM_ONLY
+    ) -> None:
         """The policy was broken, and this is what followed."""
         self._audit_failure(
             events.PolicyViolation(
-                policy=VRAM_ONLY,
+                policy=policy,
                 violation=finding.violation,
                 details=finding.details,
                 severity="CRITICAL" if action_taken != "allowed_by_configuration" else "MEDIUM",
@@ -307,6 +309,10 @@ class Recorder:
             self._logger.emit(event)
         except AuditError as error:
             self._audit_failed(event_type_of(event), error)
+
+    def audit_write_failed(self, error: AuditWriteError) -> None:
+        """The log's own writer could not write: narrated at once, since nobody waits for that writer."""
+        self._audit_failed(error.operation, error)
 
     def _audit_failed(self, what: str, error: AuditError) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from vram_residency.core.errors import (
     InvalidInputError,
     UnknownShardError,
 )
+from vram_residency.core.redaction import safe_text
 from vram_residency.formats.layout import Layout
 from vram_residency.residency.content import Content
 from vram_residency.residency.shard import SealedShard, Timings
@@ -45,6 +47,11 @@ class Record(Struct, eq=False, kw_only=True):
     readings: int = 0
     #: Nanoseconds since the epoch of the last whole verification that succeeded.
     fully_verified_ns: int
+
+    @property
+    def handle(self) -> SealedShard:
+        """What callers get: a copy, so that nothing done to it reaches this record."""
+        return copy.copy(self.shard)
 
 
 class Registry:
@@ -99,7 +106,7 @@ class Registry:
         with self.lock:
             record = self._records.get(shard_id)
         if record is None:
-            raise UnknownShardError(shard_id)
+            raise UnknownShardError(safe_text(shard_id))
         return record
 
     @contextmanager

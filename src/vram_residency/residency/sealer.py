@@ -20,6 +20,7 @@ from vram_residency.core.errors import (
     RefusedError,
 )
 from vram_residency.core.identifiers import new_shard_id, parse_shard_id
+from vram_residency.core.regular_file import printable_path
 from vram_residency.digest.value import Digest, Measurement
 from vram_residency.formats import ByteSource, FileSource, Layout, MemorySource, ModelDirectory
 from vram_residency.residency.adopted import AdoptedContent
@@ -70,7 +71,7 @@ class Sealer:
 
     def read_directory(self, path: str | os.PathLike[str], *, follow_links: bool) -> ModelDirectory:
         """Read the index of a model directory. Raises InvalidInputError, MalformedModelError."""
-        with self._recording_refusals(Order(name=formats.printable_path(path)), "path"):
+        with self._recording_refusals(Order(name=printable_path(path)), "path"):
             return formats.read_model_directory(path, follow_links=follow_links)
 
     def model_of(
@@ -89,7 +90,7 @@ class Sealer:
         if approved is not None and str(approved) not in {manifest_digest, *_only(digests)}:
             self._recorder.digest_mismatched(order.reference, str(approved), manifest_digest)
             raise DigestMismatchError(str(approved), manifest_digest)
-        return SealedModel(tuple(record.shard for record in records.values()), manifest_digest)
+        return SealedModel(tuple(record.handle for record in records.values()), manifest_digest)
 
     def seal_tensors(self, tensors: Mapping[str, Any], order: Order) -> Record:
         """Adopt buffers that are already in host memory, in place: nothing is copied or allocated."""
@@ -207,8 +208,9 @@ class Sealer:
             raise DigestMismatchError(str(approved), actual)
 
     def _register(self, record: Record, undo: ExitStack, started_ns: int) -> None:
-        self._registry.add(record)
+        # Undone even if interrupted right after it was added: what stays registered must not be freed twice.
         undo.callback(self._registry.remove, record)
+        self._registry.add(record)
         self._recorder.sealed(record, self._since_ms(started_ns))
 
     def _since_ms(self, started_ns: int) -> float:

@@ -32,6 +32,13 @@ class SealedShard(Struct, frozen=True, kw_only=True):
     tensors: tuple[TensorSpec, ...] = ()
     path: str | None = None
 
+    def __repr__(self) -> str:
+        """Short, for logs and prompts: a model has hundreds of tensors, and only their number is shown."""
+        return (
+            f"SealedShard(shard_id={self.shard_id!r}, digest={self.digest!r}, vram_bytes={self.vram_bytes}, "
+            f"model_ref={self.model_ref!r}, worker_id={self.worker_id!r}, tensors={len(self.tensors)})"
+        )
+
 
 def is_described_by(shard: SealedShard, statement: Statement) -> bool:
     """Whether a handle says what the signed statement says, in every field that both have."""

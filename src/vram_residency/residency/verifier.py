@@ -79,9 +79,9 @@ class Verifier:
         shard_id = handle if isinstance(handle, str) else handle.shard_id
         try:
             record = self._registry.find(shard_id)
-        except UnknownShardError as error:
+        except UnknownShardError:
             finding = "no such shard is held here"
-            self._refuse(Damage(shard_id=error.shard_id, reason="unknown_shard", finding=finding))
+            self._refuse(Damage(shard_id=_told(shard_id), reason="unknown_shard", finding=finding))
             raise
         if isinstance(handle, SealedShard) and not _is_same(handle, record.shard):
             self._refuse(
@@ -90,7 +90,7 @@ class Verifier:
                     reason="signature_invalid",
                     finding="the handle's fields are not those that were sealed",
                     expected_digest=record.shard.digest,
-                    actual_digest=str(handle.digest),
+                    actual_digest=_told(handle.digest),
                 )
             )
             raise UnknownShardError(record.shard.shard_id)
@@ -99,8 +99,13 @@ class Verifier:
     def inspect(self, record: Record, scope: Scope) -> tuple[Verification, Damage | None]:
         """Steps 2 to 4, without recording anything. The first damage found ends them."""
         started_ns, read_from = self._clock.monotonic_ns(), self._clock.now_ns()
-        with self._registry.reading(record):
-            reading = self._examine(record, scope)
+        try:
+            with self._registry.reading(record):
+                reading = self._examine(record, scope)
+        except UnknownShardError as error:
+            finding = "the shard was freed or sealed anew meanwhile"
+            self._refuse(Damage(shard_id=error.shard_id, reason="unknown_shard", finding=finding))
+            raise
         result = Verification(
             shard_id=record.shard.shard_id,
             scope="sample" if scope.kind == "sample" else "full",
@@ -228,8 +233,20 @@ class Verifier:
 
 
 def _is_same(handle: SealedShard, shard: SealedShard) -> bool:
-    # A subclass could bring its own idea of equality.
-    return type(handle) is SealedShard and handle == shard
+    # Compared as bytes: fields of a forged handle could bring their own idea of equality.
+    try:
+        return type(handle) is SealedShard and _encoded(handle) == _encoded(shard)
+    except Exception:  # noqa: BLE001 - what cannot be encoded is not what was sealed, whatever it raises
+        return False
+
+
+def _told(field: object) -> str:
+    """A field of a handle that may be forged, as evidence."""
+    return field if isinstance(field, str) else type(field).__name__
+
+
+def _encoded(shard: SealedShard) -> bytes:
+    return msgspec.msgpack.encode(shard)
 
 
 def _words_of(error: OSError | ResidencyError) -> str:

@@ -112,7 +112,9 @@ class Views(Mapping[str, TensorView]):
         self._is_open = True
 
     def __getitem__(self, name: str) -> TensorView:
-        spec = self._specs[name]
+        spec = self._specs.get(name)
+        if spec is None:
+            raise KeyError(f"no tensor {name!r} among these {len(self._specs)}: list() of them has the names")
         return TensorView(spec, lambda: self._open_bytes(spec))
 
     def __iter__(self) -> Iterator[str]:
@@ -120,6 +122,9 @@ class Views(Mapping[str, TensorView]):
 
     def __len__(self) -> int:
         return len(self._specs)
+
+    def __repr__(self) -> str:
+        return f"Views(tensors={len(self._specs)}, nbytes={self._size_bytes})"
 
     @property
     def whole(self) -> memoryview:

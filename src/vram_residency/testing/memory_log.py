@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from typing import Any
 
 import msgspec
 
 from vram_residency.audit import events
 from vram_residency.audit.event_base import Event
-from vram_residency.audit.log import AuditLogger
+from vram_residency.audit.log import AuditLogger, LogStats
 from vram_residency.core import context
-from vram_residency.core.errors import AuditError
+from vram_residency.core.errors import AuditError, AuditWriteError
 
 
 class RecordedEvent(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class MemoryLog(AuditLogger):
         self._is_closed = False
         self._events: list[RecordedEvent] = []
         self._failure: AuditError | None = None
+        self._failure_hooks: list[Callable[[AuditWriteError], object]] = []
         self._events_lock = threading.Lock()  # guards _events
 
     @property
@@ -54,10 +56,20 @@ class MemoryLog(AuditLogger):
         """Let every later emit() raise ``error``."""
         self._failure = error
 
+    def on_failure(self, hook: Callable[[AuditWriteError], object]) -> None:
+        """Nothing is written here, so nothing fails unasked: see ``fail_write``."""
+        self._failure_hooks.append(hook)
+
+    def fail_write(self, error: AuditWriteError) -> None:
+        """Tell the hooks of a failed write, as a real log's background writer does."""
+        for hook in self._failure_hooks:
+            hook(error)
+
     def emit(self, event: Event, *, durable: bool = False) -> None:  # noqa: ARG002 - the interface's word
         """Keep the event. Raises InvalidEventError, or what ``fail_with`` said."""
         if self._failure is not None:
-            raise self._failure
+            # A copy: an error that lives on would keep its traceback, and that the caller's memory.
+            raise copy(self._failure)
         events.validate(event)
         recorded = RecordedEvent(
             events.event_type_of(event), events.to_fields(event), context.correlation_id.get()
@@ -73,6 +85,13 @@ class MemoryLog(AuditLogger):
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Nothing waits here."""
+
+    def tick(self) -> None:
+        """Nothing is due."""
+
+    def stats(self) -> LogStats:
+        """How many events were kept; all else is zero."""
+        return msgspec.structs.replace(AuditLogger.disabled().stats(), accepted=len(self.recorded))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,0 +1,44 @@
+"""From a name to a device and a policy for it; a device that is wanted and not there is a violation."""
+
+from __future__ import annotations
+
+from vram_residency.audit.log import AuditLogger
+from vram_residency.core import context
+from vram_residency.core.errors import DeviceLostError, InvalidInputError
+from vram_residency.device import open_device
+from vram_residency.device.base import Device, DeviceInfo
+from vram_residency.policy import Finding, Mode, Policy
+from vram_residency.policy.verdict import GPU_REQUIRED
+from vram_residency.residency.identity import Identity
+from vram_residency.residency.options import ManagerOptions
+from vram_residency.residency.recorder import Recorder
+
+
+def open_named(
+    name: str, audit_logger: AuditLogger, *, worker_id: str, gpu_device: int, options: ManagerOptions
+) -> Device:
+    """Open a device by its name; ``cuda`` alone is ``cuda:<gpu_device>``.
+
+    Raises ConfigurationError, and DeviceLostError once it is recorded that a GPU is required and not there.
+    """
+    if name == "cuda":
+        name = f"cuda:{gpu_device}"
+    try:
+        return open_device(name, capacity_bytes=options.capacity_bytes)
+    except DeviceLostError as error:
+        missing = DeviceInfo(kind="cuda", index=gpu_device, name=name, uuid="", boot_id="")
+        recorder = Recorder(audit_logger, Identity(worker_id, gpu_device, missing), audit_required=False)
+        finding = Finding("invalid_device_properties", error.details)
+        with context.operation(worker_id):
+            recorder.policy_violation(finding, action_taken="worker_stopped", policy=GPU_REQUIRED)
+        raise
+
+
+def policy_for(device: Device, policy: Mode | Policy | None, options: ManagerOptions) -> Policy:
+    """The policy as given, or in the mode that is safe for the device. Raises InvalidInputError."""
+    if isinstance(policy, Policy):
+        return policy
+    default: Mode = "development" if device.info.kind == "host" else "strict"
+    if policy not in {None, "strict", "development"}:
+        raise InvalidInputError("policy", f"must be strict or development, not {policy!r}")
+    return Policy(mode=policy or default, limits=options.limits)
