@@ -6,10 +6,9 @@ Targets: entry lines, signed notes, checkpoints, keys, log.json, the stored fron
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
-from mutation import mutate, run
+from mutation import of_many, run
 
 from vram_residency.audit import checkpoint, entry, note, tree
 from vram_residency.audit.directory import LogConfig, LogConfigError
@@ -116,23 +115,7 @@ TARGETS: tuple[tuple[bytes, Callable[[bytes], bool], type[ValueError]], ...] = (
 )
 
 
-def make(chance: random.Random) -> bytes:
-    """The number of a target, then an input for it, one in ten unchanged."""
-    number = chance.randrange(len(TARGETS))
-    good = TARGETS[number][0]
-    return bytes([number]) + (good if chance.randrange(10) == 0 else mutate(chance, good, PIECES))
-
-
-def check(data: bytes) -> bool:
-    """Whether the input was accepted; AssertionError where it then prints differently."""
-    _, parse, refusal = TARGETS[data[0]]
-    try:
-        agrees = parse(data[1:])
-    except refusal:
-        return False
-    if not agrees:
-        raise AssertionError("what was read prints differently")
-    return True
+make, check = of_many(TARGETS, PIECES)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,35 @@ def mutate(chance: random.Random, data: bytes, pieces: Sequence[bytes]) -> bytes
     return bytes(changed)
 
 
+Target = tuple[bytes, Callable[[bytes], bool], type[ValueError]]
+Make = Callable[[random.Random], bytes]
+Check = Callable[[bytes], bool]
+
+
+def of_many(targets: Sequence[Target], pieces: Sequence[bytes]) -> tuple[Make, Check]:
+    """One fuzz target of several small parsers, each a good input, a parser, and the error of its refusals.
+
+    A parser says whether what it read prints, or means, the same again; an input begins with its number.
+    """
+
+    def make(chance: random.Random) -> bytes:
+        number = chance.randrange(len(targets))
+        good = targets[number][0]
+        return bytes([number]) + (good if chance.randrange(10) == 0 else mutate(chance, good, pieces))
+
+    def check(data: bytes) -> bool:
+        _, agrees, refusal = targets[data[0]]
+        try:
+            is_same = agrees(data[1:])
+        except refusal:
+            return False
+        if not is_same:
+            raise AssertionError("what was read means something else")
+        return True
+
+    return make, check
+
+
 def run(make: Callable[[random.Random], bytes], check: Callable[[bytes], bool]) -> None:
     """The command line of a target: ``--runs N --seed S``, or ``--seconds T`` for a long run.
 
