@@ -12,7 +12,6 @@ import hmac
 from typing import Final
 
 KEY_BYTES: Final = 32
-MAC_BYTES: Final = 32
 
 _INITIAL_LABEL: Final = b"vram-residency/audit/v1\n"
 _NEXT_EPOCH_LABEL: Final = b"vram-residency/audit/next-epoch"

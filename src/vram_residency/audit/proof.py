@@ -152,19 +152,9 @@ def verify_inclusion(
     # 2, 3.
     node, last, folded = index, size - 1, leaf_hash
     # 4.
-    for hash_ in hashes:
-        if last == 0:
-            raise ProofError("the proof has too many hashes")
-        if node & 1 or node == last:
-            folded = tree.node_hash(hash_, folded)
-            while not node & 1 and node:
-                node, last = node >> 1, last >> 1
-        else:
-            folded = tree.node_hash(folded, hash_)
-        node, last = node >> 1, last >> 1
+    for hash_, is_left in _climb(hashes, node, last):
+        folded = tree.node_hash(hash_, folded) if is_left else tree.node_hash(folded, hash_)
     # 5.
-    if last != 0:
-        raise ProofError("the proof has too few hashes")
     if folded != root:
         raise ProofError("the proof does not lead to the root")
 
@@ -203,19 +193,30 @@ def verify_consistency(
 def _fold_both(first: bytes, path: Iterator[bytes], node: int, last: int) -> tuple[bytes, bytes]:
     """Step 6 of section 2.1.4.2: the old and the new root that the path leads to."""
     old, new = first, first
+    for hash_, is_left in _climb(path, node, last):
+        if is_left:
+            old, new = tree.node_hash(hash_, old), tree.node_hash(hash_, new)
+        else:
+            new = tree.node_hash(new, hash_)
+    return old, new
+
+
+def _climb(path: Iterable[bytes], node: int, last: int) -> Iterator[tuple[bytes, bool]]:
+    """Each hash of a path from ``node`` up to the root, and whether it stands to the left.
+
+    ``last`` is the level's last node. Raises ProofError where the path is too long or ends too early.
+    """
     for hash_ in path:
         if last == 0:
             raise ProofError("the proof has too many hashes")
-        if node & 1 or node == last:
-            old, new = tree.node_hash(hash_, old), tree.node_hash(hash_, new)
+        is_left = bool(node & 1) or node == last
+        yield hash_, is_left
+        if is_left:
             while not node & 1 and node:
                 node, last = node >> 1, last >> 1
-        else:
-            new = tree.node_hash(new, hash_)
         node, last = node >> 1, last >> 1
     if last != 0:
         raise ProofError("the proof has too few hashes")
-    return old, new
 
 
 def _require_trivial(hashes: Sequence[bytes], old_root: bytes, expected: bytes) -> None:

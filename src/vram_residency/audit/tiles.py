@@ -13,7 +13,6 @@ from typing import Final, Literal, NamedTuple
 from vram_residency.audit import tree
 
 WIDTH: Final = 256
-LEVELS_MAX: Final = 64
 _LEVEL_BITS: Final = 8
 _GROUP: Final = 1000
 _LENGTH: Final = struct.Struct(">H")

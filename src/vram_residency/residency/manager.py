@@ -25,7 +25,7 @@ from vram_residency.policy import Mode, Policy
 from vram_residency.residency.assembly import Parts, assemble
 from vram_residency.residency.budget import Capacity
 from vram_residency.residency.identity import Identity
-from vram_residency.residency.opening import open_named, policy_for
+from vram_residency.residency.opening import device_of, policy_for
 from vram_residency.residency.options import ManagerOptions
 from vram_residency.residency.order import Order, SealChoices
 from vram_residency.residency.registry import Record
@@ -81,16 +81,10 @@ class VramManager:
         options = options or ManagerOptions()
         if not is_count(gpu_device):
             raise InvalidInputError("gpu_device", "must be a device's number, 0 or above")
-        if not isinstance(device, str) and not hasattr(device, "allocate"):
-            raise InvalidInputError("device", "must be the name of a device or an open Device")
         worker = parse_worker_id(f"worker-gpu-{gpu_device}" if worker_id is None else worker_id)
         check_seal_token(worker_token)
         logger = AuditLogger.disabled() if audit_logger is None else audit_logger
-        opened = (
-            open_named(device, logger, worker_id=worker, gpu_device=gpu_device, options=options)
-            if isinstance(device, str)
-            else device
-        )
+        opened = device_of(device, logger, worker_id=worker, gpu_device=gpu_device, options=options)
         with ExitStack() as undo:
             if opened is not device:
                 undo.callback(opened.close)

@@ -14,15 +14,24 @@ from vram_residency.residency.options import ManagerOptions
 from vram_residency.residency.recorder import Recorder
 
 
-def open_named(
-    name: str, audit_logger: AuditLogger, *, worker_id: str, gpu_device: int, options: ManagerOptions
+def device_of(
+    device: str | Device,
+    audit_logger: AuditLogger,
+    *,
+    worker_id: str,
+    gpu_device: int,
+    options: ManagerOptions,
 ) -> Device:
-    """Open a device by its name; ``cuda`` alone is ``cuda:<gpu_device>``.
+    """An open device as it is, or one opened by its name; ``cuda`` alone is ``cuda:<gpu_device>``.
 
-    Raises ConfigurationError, and DeviceLostError once it is recorded that a GPU is required and not there.
+    Raises ConfigurationError, InvalidInputError for what is neither, and DeviceLostError once it is
+    recorded that a GPU is required and not there.
     """
-    if name == "cuda":
-        name = f"cuda:{gpu_device}"
+    if not isinstance(device, str):
+        if not hasattr(device, "allocate"):
+            raise InvalidInputError("device", "must be the name of a device or an open Device")
+        return device
+    name = f"cuda:{gpu_device}" if device == "cuda" else device
     try:
         return open_device(name, capacity_bytes=options.capacity_bytes)
     except DeviceLostError as error:
