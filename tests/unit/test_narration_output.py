@@ -7,7 +7,6 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -34,13 +33,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def _as_if_unconfigured() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
-    configure(form="logging")
 
 
 def seal(**changed: object) -> None:
