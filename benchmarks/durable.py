@@ -19,10 +19,10 @@ from pathlib import Path
 from benchmarks import harness
 from benchmarks.emit import FIELDS
 
-from vram_residency.audit.creation import create_log
+from vram_residency.audit.events.vram import VramSealed
 from vram_residency.audit.log import AuditLogger
-from vram_residency.audit.options import LogOptions
-from vram_residency.audit.vram_events import VramSealed
+from vram_residency.audit.writing.creation import create_log
+from vram_residency.audit.writing.options import LogOptions
 
 COMMITS = 100
 GROUP = 100

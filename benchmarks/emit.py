@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 from benchmarks import harness
 
-from vram_residency.audit.creation import create_log
+from vram_residency.audit.events.vram import VramSealed
 from vram_residency.audit.log import AuditLogger
-from vram_residency.audit.options import LogOptions
-from vram_residency.audit.vram_events import VramSealed
+from vram_residency.audit.writing.creation import create_log
+from vram_residency.audit.writing.options import LogOptions
 
 CAPACITY = 10_000
 EVENTS = 10_000

@@ -27,8 +27,8 @@ from pathlib import Path
 from benchmarks.harness import machine
 from tests.independent_log import LogMaker, leaf_of
 
-from vram_residency.audit import tree
-from vram_residency.audit.query import query
+from vram_residency.audit.format import tree
+from vram_residency.audit.reading.query import query
 
 _EPOCH_ENTRIES = 100_000
 _SEGMENT_ENTRIES = 260_000

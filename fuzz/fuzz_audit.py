@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from mutation import of_many, run
 
-from vram_residency.audit import checkpoint, entry, note, tree
-from vram_residency.audit.directory import LogConfig, LogConfigError
-from vram_residency.audit.keyring import MacState
+from vram_residency.audit.format import checkpoint, entry, note, tree
+from vram_residency.audit.store.directory import LogConfig, LogConfigError
+from vram_residency.audit.store.keyring import MacState
 from vram_residency.core.ed25519 import SigningKey
 
 ORIGIN = "s/" + "0" * 32

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.independent_log import SEGMENT, LogMaker, make_log
 
-from vram_residency.audit.verdict import EXIT_CODES
+from vram_residency.audit.reading.verdict import EXIT_CODES
 from vram_residency.cli.main import main as vram
 
 _SCRAPS = (

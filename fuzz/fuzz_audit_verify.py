@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.independent_log import SEGMENT, LogMaker
 
-from vram_residency.audit.query import query
-from vram_residency.audit.verdict import EXIT_CODES, Verdict
-from vram_residency.audit.verification import verify
+from vram_residency.audit.reading.query import query
+from vram_residency.audit.reading.verdict import EXIT_CODES, Verdict
+from vram_residency.audit.reading.verification import verify
 from vram_residency.core.errors import VramError
 
 Mutation = Callable[[random.Random, bytes], bytes]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mutation import of_many, run
 
-from vram_residency.audit import checkpoint, cosignature, note, tiles, tlog_proof, tree
+from vram_residency.audit.format import checkpoint, cosignature, note, tiles, tlog_proof, tree
 from vram_residency.core.ed25519 import SigningKey
 
 ORIGIN = "s/" + "0" * 32

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vram_residency.audit.creation import NewLog, create_log
-from vram_residency.audit.files import Files
+from vram_residency.audit.events.vram import VramSealed
 from vram_residency.audit.log import AuditLogger
-from vram_residency.audit.options import LogOptions
-from vram_residency.audit.vram_events import VramSealed
+from vram_residency.audit.store.files import Files
+from vram_residency.audit.writing.creation import NewLog, create_log
+from vram_residency.audit.writing.options import LogOptions
 
 SERVICE = "worker-gpu-0"
 SECOND_NS = 1_000_000_000

@@ -108,8 +108,8 @@ def test_no_stop_around_a_failed_sync_loses_what_was_acknowledged(tmp_path: Path
 
 
 def test_a_stop_while_a_log_is_made_leaves_no_log_or_a_whole_one(tmp_path: Path) -> None:
-    from vram_residency.audit.creation import create_log
-    from vram_residency.audit.options import LogOptions
+    from vram_residency.audit.writing.creation import create_log
+    from vram_residency.audit.writing.options import LogOptions
 
     for stop_at in range(1, CALLS_MAX):
         folder = tmp_path / str(stop_at)
@@ -135,7 +135,7 @@ def _open_or_make_again(folder: Path) -> None:
     if not (folder / "log" / "log.json").exists():
         with pytest.raises(ConfigurationError, match="is not an audit log"):
             AuditLogger.open(folder / "log", service_id="s", keys=folder / "keys")
-        from vram_residency.audit.creation import create_log
+        from vram_residency.audit.writing.creation import create_log
 
         create_log(folder / "log", service_id="s", keys=folder / "other", keep_genesis=True)
         if (folder / "keys").exists():

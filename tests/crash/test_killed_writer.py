@@ -17,7 +17,7 @@ from vram_residency.core.errors import LogClosedError
 WRITER = """
 import sys
 from vram_residency.audit.log import AuditLogger
-from vram_residency.audit.vram_events import VramSealed
+from vram_residency.audit.events.vram import VramSealed
 
 folder, mode = sys.argv[1:]
 logger = AuditLogger.open(folder + "/log", service_id="worker-gpu-0", keys=folder + "/keys")

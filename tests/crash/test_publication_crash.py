@@ -16,11 +16,13 @@ from tests.audit_logs import FaultyFiles, PowerCutError
 from tests.independent_log import LogMaker
 from tests.tile_reader import TileReader
 
-from vram_residency.audit.publication import publish
+from vram_residency.audit.publishing.publication import publish
 
 CALLS_MAX = 200
 OLD, NEW = 300, 800
-PUBLISH = "import sys; from vram_residency.audit.publication import publish; publish(*sys.argv[1:])"
+PUBLISH = (
+    "import sys; from vram_residency.audit.publishing.publication import publish; publish(*sys.argv[1:])"
+)
 
 
 def _maker(entries: int) -> LogMaker:

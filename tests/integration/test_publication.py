@@ -14,7 +14,7 @@ from tests.merkle_reference import ReferenceTree
 from tests.tile_reader import TileReader
 from tests.witness_server import Witness
 
-from vram_residency.audit.publication import publish
+from vram_residency.audit.publishing.publication import publish
 from vram_residency.core.errors import AuditWriteError, ConfigurationError, LogDamagedError
 
 ENTRIES = 1400

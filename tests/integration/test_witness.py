@@ -14,7 +14,7 @@ from tests.independent_log import LogMaker, make_log
 from tests.witness_server import Answer, Witness, serving
 
 from vram_residency.audit import prove_inclusion
-from vram_residency.audit.witness import cosign
+from vram_residency.audit.publishing.witness import cosign
 from vram_residency.cli.main import main
 from vram_residency.core.errors import InvalidInputError, LogDamagedError, WitnessError
 

@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.audit_logs import reference_root
 
-from vram_residency.audit import chain, tree
-from vram_residency.audit.entry import EntryFormatError, encode_body, join_line, parse_entry, split_line
+from vram_residency.audit.format import chain, tree
+from vram_residency.audit.format.entry import (
+    EntryFormatError,
+    encode_body,
+    join_line,
+    parse_entry,
+    split_line,
+)
 
 LEAVES = st.lists(st.binary(max_size=8), max_size=70)
 _TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.independent_log import SEGMENT, make_log
 
-from vram_residency.audit import reading
-from vram_residency.audit.entry import ENTRY_BYTES_MAX
-from vram_residency.audit.query import Filters, parse, query
+from vram_residency.audit.format.entry import ENTRY_BYTES_MAX
+from vram_residency.audit.reading import source as reading
+from vram_residency.audit.reading.query import Filters, parse, query
 from vram_residency.core.clock import parse_rfc3339
 
 WORDS = ["s-1", "s", "é", 'a"b', "a\\b", "\n", "vram_sealed", "CRITICAL", ""]

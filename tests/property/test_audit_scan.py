@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.independent_log import SEGMENT, LogMaker, make_log
 
-from vram_residency.audit import Verdict, scan, scanners, survey, tree, verify
-from vram_residency.audit.replay import Replay
+from vram_residency.audit import Verdict, verify
+from vram_residency.audit.format import tree
+from vram_residency.audit.reading import scan, scanners, survey
+from vram_residency.audit.reading.replay import Replay
 
 pytestmark = pytest.mark.filterwarnings("ignore::vram_residency.audit.log.KeyPlacementWarning")
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.independent_log import LogMaker, make_log
 
-from vram_residency.audit import cleaning
-from vram_residency.audit.cleaning import clean_fields
-from vram_residency.audit.entry import parse_entry
-from vram_residency.audit.registry import LOG_OWN_TYPES
-from vram_residency.audit.shapes import SHAPES_MAX, Shapes
+from vram_residency.audit.events import cleaning
+from vram_residency.audit.events.cleaning import clean_fields
+from vram_residency.audit.events.registry import LOG_OWN_TYPES
+from vram_residency.audit.format.entry import parse_entry
+from vram_residency.audit.reading.shapes import SHAPES_MAX, Shapes
 
 MAKER = LogMaker()
 MAKER.seal()

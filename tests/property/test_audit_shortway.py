@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.audit_logs import sealed
 
-from vram_residency.audit import chain, tree
-from vram_residency.audit.cleaning import clean_fields
-from vram_residency.audit.content import Content, accept, are_plain
-from vram_residency.audit.draft import Draft, Identity, Position
+from vram_residency.audit.events.cleaning import clean_fields
+from vram_residency.audit.events.content import Content, accept, are_plain
+from vram_residency.audit.format import chain, tree
+from vram_residency.audit.writing.draft import Draft, Identity, Position
 from vram_residency.core.redaction import forget_secret, register_secret
 
 KIND = accept(sealed()).kind

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.merkle_reference import ReferenceTree, recomputed_roots
 
-from vram_residency.audit import proof
+from vram_residency.audit.format import proof
 
 SIZE_MAX = 300
 REFERENCE = ReferenceTree(SIZE_MAX)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tests.audit_logs import SERVICE, make_log, open_log, reference_check
 
-from vram_residency.audit import chain, note
-from vram_residency.audit.creation import create_log
-from vram_residency.audit.directory import Directory, LogConfig, LogConfigError, WriterLock
-from vram_residency.audit.keyring import SLOT_BYTES, Keyring, MacState
+from vram_residency.audit.format import chain, note
+from vram_residency.audit.store.directory import Directory, LogConfig, LogConfigError, WriterLock
+from vram_residency.audit.store.keyring import SLOT_BYTES, Keyring, MacState
+from vram_residency.audit.writing.creation import create_log
 from vram_residency.core.errors import ConfigurationError, LogDamagedError, LogLockedError
 
 

@@ -22,9 +22,9 @@ from tests.audit_logs import (
     sealed,
 )
 
+from vram_residency.audit.events.vram import SealVerified
 from vram_residency.audit.log import AuditLogger
-from vram_residency.audit.ring import HEADER_BYTES
-from vram_residency.audit.vram_events import SealVerified
+from vram_residency.audit.writing.ring import HEADER_BYTES
 from vram_residency.core import context
 from vram_residency.core.errors import AuditWriteError, BufferFullError, LogDamagedError
 

@@ -19,13 +19,13 @@ from tests.audit_logs import (
     sealed,
 )
 
-from vram_residency.audit import tree
-from vram_residency.audit.event_base import Actor, Success
-from vram_residency.audit.family_events import AuthFailure, AuthSuccess, InferenceExecuted
+from vram_residency.audit.events.base import Actor, Success
+from vram_residency.audit.events.family import AuthFailure, AuthSuccess, InferenceExecuted
+from vram_residency.audit.events.own import EpochClosed
+from vram_residency.audit.events.vram import PolicyViolation, SealVerificationFailed, SealVerified
+from vram_residency.audit.format import tree
 from vram_residency.audit.log import AuditLogger, KeyPlacementWarning
-from vram_residency.audit.options import LogOptions
-from vram_residency.audit.own_events import EpochClosed
-from vram_residency.audit.vram_events import PolicyViolation, SealVerificationFailed, SealVerified
+from vram_residency.audit.writing.options import LogOptions
 from vram_residency.core import context
 from vram_residency.core.errors import (
     BufferFullError,

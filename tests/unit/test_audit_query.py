@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.independent_log import SEGMENT, LogMaker
 
-from vram_residency.audit.query import find, parse, query
+from vram_residency.audit.reading.query import find, parse, query
 from vram_residency.core.errors import InvalidInputError
 
 ACTOR = {"user_id": "alice", "auth_method": "m_tls"}

@@ -22,8 +22,8 @@ from tests.audit_logs import (
     segments,
 )
 
-from vram_residency.audit import machine
-from vram_residency.audit.keyring import SLOT_BYTES, MacState
+from vram_residency.audit.store import machine
+from vram_residency.audit.store.keyring import SLOT_BYTES, MacState
 from vram_residency.core.errors import ConfigurationError, LogDamagedError
 
 

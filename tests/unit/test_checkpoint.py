@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vram_residency.audit import note, tree
-from vram_residency.audit.checkpoint import Checkpoint, CheckpointFormatError, open_signed, sign
+from vram_residency.audit.format import note, tree
+from vram_residency.audit.format.checkpoint import Checkpoint, CheckpointFormatError, open_signed, sign
 
 ORIGIN = "service/" + "0" * 32
 KEY = note.SignerKey.generate(ORIGIN)

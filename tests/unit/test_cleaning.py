@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.event_table import EVENTS, sample
 
 from vram_residency.audit import events as e
-from vram_residency.audit.cleaning import clean_fields
-from vram_residency.audit.entry import encode_body, join_line, parse_entry
-from vram_residency.audit.pseudonym import Pseudonyms
+from vram_residency.audit.events.cleaning import clean_fields
+from vram_residency.audit.events.pseudonym import Pseudonyms
+from vram_residency.audit.format.entry import encode_body, join_line, parse_entry
 
 HOSTILE = {
     "newline": "a\nb",

@@ -8,8 +8,8 @@ import pytest
 from tests.independent_log import make_log
 from tests.witness_server import Witness
 
-from vram_residency.audit import cosignature, note
-from vram_residency.audit.cosignature import WitnessKey
+from vram_residency.audit.format import cosignature, note
+from vram_residency.audit.format.cosignature import WitnessKey
 
 WITNESS = Witness(name="witness.example.com/w1", seed=bytes(range(32)))
 KEY = WitnessKey.parse(WITNESS.vkey)

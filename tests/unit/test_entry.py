@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vram_residency.audit.entry import (
+from vram_residency.audit.format.entry import (
     ENTRY_BYTES_MAX,
     MAC_SUFFIX_BYTES,
     EntryFormatError,

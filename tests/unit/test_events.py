@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.event_table import ACTOR, CRITICAL, EVENTS, OWN_EVENTS, SAMPLES, sample
 
 from vram_residency.audit import events as e
-from vram_residency.audit.event_line import LINE_BYTES_MAX, parse_event_line
+from vram_residency.audit.events.line import LINE_BYTES_MAX, parse_event_line
 from vram_residency.core.errors import InvalidEventError
 
 ALL = {**EVENTS, **OWN_EVENTS}

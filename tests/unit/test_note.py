@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from vram_residency.audit import note
+from vram_residency.audit.format import note
 from vram_residency.core import ed25519
 
 KEY = note.SignerKey("log.example/1", ed25519.SigningKey(bytes(32)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vram_residency.audit.promptness import INTERVAL_S, prompt_interpreter
+from vram_residency.audit.writing.promptness import INTERVAL_S, prompt_interpreter
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,10 @@ from tests.audit_logs import ManualClock, open_log, sealed
 from tests.independent_log import LogMaker, leaf_of, make_log, open_note
 from tests.merkle_reference import ReferenceTree
 
-from vram_residency.audit import Receipt, note, prove_consistency, prove_inclusion
-from vram_residency.audit.publication import publish
-from vram_residency.audit.tlog_proof import TlogProof
+from vram_residency.audit import Receipt, prove_consistency, prove_inclusion
+from vram_residency.audit.format import note
+from vram_residency.audit.format.tlog_proof import TlogProof
+from vram_residency.audit.publishing.publication import publish
 from vram_residency.core.errors import ConfigurationError, InvalidInputError, LogDamagedError
 
 SEGMENTS = (0, 4, 9, 15)

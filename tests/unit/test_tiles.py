@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.merkle_reference import ReferenceTree
 from tests.tile_reader import tile_name
 
-from vram_residency.audit import tiles
+from vram_residency.audit.format import tiles
 
 REFERENCE = ReferenceTree(70_000)
 

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.independent_log import leaf_of, make_log
 
-from vram_residency.audit import note, prove_inclusion
-from vram_residency.audit.checkpoint import Checkpoint, SignedCheckpoint
-from vram_residency.audit.proof import ProofError
-from vram_residency.audit.tlog_proof import TlogProof, TlogProofFormatError
+from vram_residency.audit import prove_inclusion
+from vram_residency.audit.format import note
+from vram_residency.audit.format.checkpoint import Checkpoint, SignedCheckpoint
+from vram_residency.audit.format.proof import ProofError
+from vram_residency.audit.format.tlog_proof import TlogProof, TlogProofFormatError
 
 #: The example of the specification, its shortened signatures filled up with zeros.
 EXAMPLE = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vram_residency.audit import proof, tree
+from vram_residency.audit.format import proof, tree
 
 LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 ROOTS = {

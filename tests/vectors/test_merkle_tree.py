@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vram_residency.audit import tree
+from vram_residency.audit.format import tree
 
 LEAVES = [
     "",

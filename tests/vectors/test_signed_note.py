@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vram_residency.audit import note
+from vram_residency.audit.format import note
 
 PETER_SECRET = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
 PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"

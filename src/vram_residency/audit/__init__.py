@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from vram_residency.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from vram_residency.audit.buffer import Receipt
-    from vram_residency.audit.checkpoint import SignedCheckpoint
-    from vram_residency.audit.creation import create_log
     from vram_residency.audit.events import *  # noqa: F403
+    from vram_residency.audit.format.checkpoint import SignedCheckpoint
+    from vram_residency.audit.format.receipt import Receipt
     from vram_residency.audit.helpers import (
         emit_policy_violation,
         emit_seal_verification_failed,
@@ -25,10 +24,16 @@ if TYPE_CHECKING:
         emit_vram_sealed,
     )
     from vram_residency.audit.log import AuditLogger, KeyPlacementWarning, LogStats
-    from vram_residency.audit.options import LogOptions
-    from vram_residency.audit.proving import Consistency, Inclusion, prove_consistency, prove_inclusion
-    from vram_residency.audit.verdict import Verdict
-    from vram_residency.audit.verification import verify
+    from vram_residency.audit.publishing.proving import (
+        Consistency,
+        Inclusion,
+        prove_consistency,
+        prove_inclusion,
+    )
+    from vram_residency.audit.reading.verdict import Verdict
+    from vram_residency.audit.reading.verification import verify
+    from vram_residency.audit.writing.creation import create_log
+    from vram_residency.audit.writing.options import LogOptions
 
 __all__ = [
     "Actor",
@@ -119,15 +124,15 @@ __all__ = [
 #: Name → module of this package; what is not here is one of the events.
 _HOMES = {
     "AuditLogger": "log",
-    "Consistency": "proving",
-    "Inclusion": "proving",
+    "Consistency": "publishing.proving",
+    "Inclusion": "publishing.proving",
     "KeyPlacementWarning": "log",
-    "LogOptions": "options",
+    "LogOptions": "writing.options",
     "LogStats": "log",
-    "Receipt": "buffer",
-    "SignedCheckpoint": "checkpoint",
-    "Verdict": "verdict",
-    "create_log": "creation",
+    "Receipt": "format.receipt",
+    "SignedCheckpoint": "format.checkpoint",
+    "Verdict": "reading.verdict",
+    "create_log": "writing.creation",
     "emit_policy_violation": "helpers",
     "emit_seal_verification_failed": "helpers",
     "emit_seal_verified": "helpers",
@@ -135,9 +140,9 @@ _HOMES = {
     "emit_vram_allocation_failed": "helpers",
     "emit_vram_deallocated": "helpers",
     "emit_vram_sealed": "helpers",
-    "prove_consistency": "proving",
-    "prove_inclusion": "proving",
-    "verify": "verification",
+    "prove_consistency": "publishing.proving",
+    "prove_inclusion": "publishing.proving",
+    "verify": "reading.verification",
 }
 __getattr__, __dir__ = lazy_names(
     __name__, {name: f"{__name__}.{_HOMES.get(name, 'events')}" for name in __all__}

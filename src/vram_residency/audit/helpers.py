@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from vram_residency.audit.event_base import Event
-from vram_residency.audit.vram_events import (
+from vram_residency.audit.events.base import Event
+from vram_residency.audit.events.vram import (
     PolicyViolation,
     SealVerificationFailed,
     SealVerified,

@@ -13,17 +13,19 @@ from typing import Any, Self
 
 import msgspec
 
-from vram_residency.audit import content, machine
-from vram_residency.audit.buffer import BufferClosedError, EventBuffer, Receipt, Ticket
-from vram_residency.audit.checkpoint import SignedCheckpoint
-from vram_residency.audit.creation import create_log
-from vram_residency.audit.directory import Directory, WriterLock
-from vram_residency.audit.event_base import Event
-from vram_residency.audit.keyring import Keyring
-from vram_residency.audit.opening import Anchor, Opened, open_ledger
-from vram_residency.audit.options import DEFAULT_OPTIONS, LogOptions
-from vram_residency.audit.pseudonym import Pseudonyms
-from vram_residency.audit.writer import Writer
+from vram_residency.audit.events import content
+from vram_residency.audit.events.base import Event
+from vram_residency.audit.events.pseudonym import Pseudonyms
+from vram_residency.audit.format.checkpoint import SignedCheckpoint
+from vram_residency.audit.format.receipt import Receipt
+from vram_residency.audit.store import machine
+from vram_residency.audit.store.directory import Directory, WriterLock
+from vram_residency.audit.store.keyring import Keyring
+from vram_residency.audit.writing.buffer import BufferClosedError, EventBuffer, Ticket
+from vram_residency.audit.writing.creation import create_log
+from vram_residency.audit.writing.opening import Anchor, Opened, open_ledger
+from vram_residency.audit.writing.options import DEFAULT_OPTIONS, LogOptions
+from vram_residency.audit.writing.writer import Writer
 from vram_residency.core.errors import AuditWriteError, InvalidEventError, LogClosedError
 
 
@@ -212,7 +214,7 @@ class AuditLogger:
 
         Filters: event (a name or several), shard, actor, since, until, severity, limit, follow.
         """
-        from vram_residency.audit.query import query
+        from vram_residency.audit.reading.query import query
 
         with contextlib.suppress(AuditWriteError, LogClosedError):  # what is durable can still be read
             self.flush()

@@ -69,7 +69,7 @@ def init(directory: Path, *, service_id: str, keys: Path | None, keep_genesis: b
     Example:
       vram audit init ./audit --service worker-gpu-0 --keys /etc/vram/audit-keys
     """
-    from vram_residency.audit.creation import create_log
+    from vram_residency.audit.writing.creation import create_log
 
     new = create_log(directory, service_id=service_id, keys=keys, keep_genesis=keep_genesis)
     if as_json:

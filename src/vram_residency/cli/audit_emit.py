@@ -14,9 +14,9 @@ from vram_residency.cli import output
 from vram_residency.cli.options import json_option
 
 if TYPE_CHECKING:
-    from vram_residency.audit.buffer import Receipt
-    from vram_residency.audit.event_base import Event
-    from vram_residency.audit.event_line import EventLine
+    from vram_residency.audit.events.base import Event
+    from vram_residency.audit.events.line import EventLine
+    from vram_residency.audit.format.receipt import Receipt
     from vram_residency.audit.log import AuditLogger
     from vram_residency.core.errors import InvalidEventError
 
@@ -46,8 +46,8 @@ def emit(directory: Path, *, keys: Path | None, receipts: bool, as_json: bool) -
       echo '{"event_type":"seal_verified","shard_id":"s-1","worker_id":"w-0"}' |
         vram audit emit ./audit --receipts
     """
-    from vram_residency.audit.directory import Directory
     from vram_residency.audit.log import AuditLogger
+    from vram_residency.audit.store.directory import Directory
 
     config, _ = Directory(directory).read_config()
     count = 0
@@ -86,7 +86,7 @@ def _append_all(logger: AuditLogger) -> Iterator[tuple[int, Receipt]]:
 def _parse(
     batch: list[tuple[int, bytes]],
 ) -> tuple[list[tuple[int, EventLine]], InvalidEventError | None]:
-    from vram_residency.audit.event_line import parse_event_line
+    from vram_residency.audit.events.line import parse_event_line
     from vram_residency.core.errors import InvalidEventError
 
     parsed: list[tuple[int, EventLine]] = []
@@ -122,7 +122,7 @@ def _batches() -> Iterator[list[tuple[int, bytes]]]:
 
 
 def _arriving_lines(descriptor: int) -> Iterator[list[bytes]]:
-    from vram_residency.audit.event_line import LINE_BYTES_MAX
+    from vram_residency.audit.events.line import LINE_BYTES_MAX
 
     rest = bytearray()
     while data := os.read(descriptor, _READ_BYTES):

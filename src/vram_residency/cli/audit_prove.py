@@ -12,7 +12,7 @@ from vram_residency.cli import output
 from vram_residency.cli.options import json_option
 
 if TYPE_CHECKING:
-    from vram_residency.audit.proving import Consistency
+    from vram_residency.audit.publishing.proving import Consistency
 
 _LEAF_HASH = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -46,8 +46,8 @@ def inclusion(directory: Path, *, index: int, leaf_hash: str | None, as_json: bo
     Example:
       vram audit prove inclusion ./audit 41 > entry-41.tlog-proof
     """
-    from vram_residency.audit.buffer import Receipt
-    from vram_residency.audit.proving import prove_inclusion
+    from vram_residency.audit.format.receipt import Receipt
+    from vram_residency.audit.publishing.proving import prove_inclusion
 
     receipt = None if leaf_hash is None else Receipt(index, _parse_leaf_hash(leaf_hash), "")
     with output.progress("Reading leaf hashes") as on_progress:
@@ -86,7 +86,7 @@ def consistency(directory: Path, *, old_size: int, size: int | None, as_json: bo
     Example:
       vram audit prove consistency ./audit 1000 2000 --json
     """
-    from vram_residency.audit.proving import prove_consistency
+    from vram_residency.audit.publishing.proving import prove_consistency
 
     with output.progress("Reading leaf hashes") as on_progress:
         made = prove_consistency(directory, old_size, size, on_progress=on_progress)

@@ -24,7 +24,7 @@ def publish(directory: Path, out: Path, *, as_json: bool) -> None:
     Example:
       vram audit publish ./audit /srv/www/audit
     """
-    from vram_residency.audit.publication import publish as publish_log
+    from vram_residency.audit.publishing.publication import publish as publish_log
 
     with output.progress("Publishing") as on_progress:
         done = publish_log(directory, out, on_progress=on_progress)

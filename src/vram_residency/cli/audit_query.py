@@ -71,7 +71,7 @@ def query(
       vram audit query ./audit --since 2025-10-02 --limit 20
       vram audit query ./audit --event seal_verification_failed --json
     """
-    from vram_residency.audit.query import query as query_log
+    from vram_residency.audit.reading.query import query as query_log
 
     lines = query_log(
         directory,
@@ -107,8 +107,8 @@ def show(directory: Path, *, index: int, as_json: bool) -> None:
     Example:
       vram audit show ./audit 41
     """
-    from vram_residency.audit.query import find, parse
-    from vram_residency.audit.tree import leaf_hash
+    from vram_residency.audit.format.tree import leaf_hash
+    from vram_residency.audit.reading.query import find, parse
 
     found = find(directory, index)
     entry = parse(found.line) or {}
@@ -126,7 +126,7 @@ def show(directory: Path, *, index: int, as_json: bool) -> None:
 
 def _explain(entry: dict[str, object]) -> str:
     """The sentence that describes the event's type."""
-    from vram_residency.audit.registry import BUILT_IN
+    from vram_residency.audit.events.registry import BUILT_IN
 
     cls = BUILT_IN.get(str(entry.get("event_type")))
     if cls is None or cls.__doc__ is None:
@@ -152,7 +152,7 @@ def _advice(events: Iterable[str]) -> str:
     """What a mistyped name was meant to be; an unknown one may be an event of the user's own."""
     from difflib import get_close_matches
 
-    from vram_residency.audit.registry import BUILT_IN, canonical_type
+    from vram_residency.audit.events.registry import BUILT_IN, canonical_type
 
     unknown = [name for name in events if canonical_type(name) not in BUILT_IN]
     matches = [match for name in unknown for match in get_close_matches(name, BUILT_IN, n=1)]
@@ -166,7 +166,7 @@ def _print_following(lines: Iterator[bytes]) -> None:
 
 
 def _row(line: bytes) -> tuple[str, ...]:
-    from vram_residency.audit.query import parse
+    from vram_residency.audit.reading.query import parse
 
     entry = parse(line) or {}
     subject = next((name for name in _SUBJECTS if name in entry), None)

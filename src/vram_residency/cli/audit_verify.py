@@ -12,7 +12,7 @@ from vram_residency.cli.errors import ExitCode
 from vram_residency.cli.options import json_option
 
 if TYPE_CHECKING:
-    from vram_residency.audit.verdict import Verdict
+    from vram_residency.audit.reading.verdict import Verdict
 
 _TRUST = {
     "given": "by the key you gave",
@@ -62,8 +62,8 @@ def verify(
       vram audit verify ./audit
       vram audit verify ./audit --vkey worker-gpu-0/…+…+… --checkpoint saved
     """
-    from vram_residency.audit import reading
-    from vram_residency.audit.verification import verify as verify_log
+    from vram_residency.audit.reading import source as reading
+    from vram_residency.audit.reading.verification import verify as verify_log
 
     mac_key = None if mac_key_file is None else _read_mac_key(mac_key_file)
     note = None if checkpoint is None else reading.read_small(checkpoint)
@@ -79,7 +79,7 @@ def verify(
 
 
 def _read_mac_key(path: Path) -> bytes:
-    from vram_residency.audit import reading
+    from vram_residency.audit.reading import source as reading
     from vram_residency.core.errors import ConfigurationError
     from vram_residency.core.keys import require_private
 

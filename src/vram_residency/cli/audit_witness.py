@@ -41,7 +41,7 @@ def witness(directory: Path, url: str, *, vkeys: tuple[str, ...], timeout_s: flo
       vram audit witness ./audit https://witness.example/w1 \\
         --witness-vkey witness.example/w1+…+…
     """
-    from vram_residency.audit.witness import cosign
+    from vram_residency.audit.publishing.witness import cosign
     from vram_residency.core.clock import rfc3339
 
     done = cosign(directory, url, vkeys, timeout_s=timeout_s)

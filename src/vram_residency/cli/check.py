@@ -119,7 +119,7 @@ def _seal_file(manager: VramManager, path: Path, **choices: Any) -> SealedModel:
 def _audit_log(directory: Path | None, keys: Path | None) -> AbstractContextManager[AuditLogger]:
     """The log to record in: one that is there keeps its own service, whoever made it."""
     from vram_residency.audit import AuditLogger
-    from vram_residency.audit.directory import Directory
+    from vram_residency.audit.store.directory import Directory
 
     if directory is None:
         return AuditLogger.disabled()

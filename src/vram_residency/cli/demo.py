@@ -241,7 +241,7 @@ def _show_log(story: Story, directory: Path) -> bool:
     import json
 
     from vram_residency.audit import verify
-    from vram_residency.audit.query import query
+    from vram_residency.audit.reading.query import query
 
     verdict = verify(directory)
     is_intact = verdict.verdict == "intact"

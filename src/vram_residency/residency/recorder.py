@@ -10,10 +10,10 @@ import threading
 
 from vram_residency import narration
 from vram_residency.audit import events
-from vram_residency.audit.buffer import Receipt
-from vram_residency.audit.event_base import Event
+from vram_residency.audit.events.base import Event
+from vram_residency.audit.events.registry import event_type_of
+from vram_residency.audit.format.receipt import Receipt
 from vram_residency.audit.log import AuditLogger
-from vram_residency.audit.registry import event_type_of
 from vram_residency.core.errors import AuditError, AuditWriteError
 from vram_residency.policy import Finding
 from vram_residency.policy.verdict import VRAM_ONLY, PolicyName

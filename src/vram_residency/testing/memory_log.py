@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from vram_residency.audit import events
-from vram_residency.audit.event_base import Event
+from vram_residency.audit.events.base import Event
 from vram_residency.audit.log import AuditLogger, LogStats
 from vram_residency.core import context
 from vram_residency.core.errors import AuditError, AuditWriteError

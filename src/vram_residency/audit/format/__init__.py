@@ -1,0 +1,1 @@
+"""The bytes: entries, chain, tree, notes, checkpoints, proofs and tiles, parsed and printed without I/O."""

@@ -1,0 +1,1 @@
+"""What outsiders get: proofs, tiles, and what witnesses answer."""

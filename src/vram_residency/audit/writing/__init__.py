@@ -1,0 +1,1 @@
+"""From an accepted event to a durable entry: journal, buffer, ledger, opening and recovery."""
