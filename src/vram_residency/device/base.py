@@ -35,10 +35,14 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
 
 
 class ResidencyFault(Struct, frozen=True):
-    """Why memory is no longer what was sealed; ``finding`` is a sentence without addresses."""
+    """Why memory is no longer what was sealed; ``finding`` is a sentence without addresses.
+
+    ``tensors`` names those concerned, where they lie apart.
+    """
 
     reason: Literal["not_resident", "read_error"]
     finding: str
+    tensors: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -22,6 +22,7 @@ from vram_residency.core.keys import check_seal_token
 from vram_residency.core.regular_file import printable_path
 from vram_residency.device.base import Device, Progress
 from vram_residency.policy import Mode, Policy
+from vram_residency.residency.adoptable import ModuleTensors, NamedTensors
 from vram_residency.residency.assembly import Parts, assemble
 from vram_residency.residency.budget import Capacity
 from vram_residency.residency.identity import Identity
@@ -158,14 +159,32 @@ class VramManager:
         expect: str | None = None,
         model_ref: str | None = None,
     ) -> SealedShard:
-        """Adopt tensors where they lie (NumPy arrays, any host buffer): verified in place, never copied.
+        """Adopt tensors where they lie: verified in place, never copied.
 
-        They cannot be made read-only; change them lawfully with ``reseal``.
+        NumPy arrays, any host buffer, and whatever speaks DLPack from host memory (PyTorch, JAX). They cannot
+        be made read-only; change them lawfully with ``reseal``.
         Raises InvalidInputError, DigestMismatchError, DuplicateShardError.
         """
         order = Order(name="tensors", shard_id=shard_id, expect=expect, model_ref=model_ref)
         with self._operation():
-            return self._parts.sealer.seal_tensors(tensors, order).handle
+            return self._parts.sealer.seal_tensors(NamedTensors(tensors), order).handle
+
+    def seal_module(
+        self,
+        module: Any,
+        *,
+        shard_id: str | None = None,
+        expect: str | None = None,
+        model_ref: str | None = None,
+    ) -> SealedShard:
+        """Adopt the parameters and buffers of a live ``torch.nn.Module``, by its own names for them.
+
+        Whatever changes them afterwards is caught and named: a write through ``.data``, an optimizer's step,
+        a parameter that was replaced, added or removed. Raises as ``seal_tensors``.
+        """
+        order = Order(name="module", shard_id=shard_id, expect=expect, model_ref=model_ref)
+        with self._operation():
+            return self._parts.sealer.seal_tensors(ModuleTensors(module), order).handle
 
     def reseal(self, shard: SealedShard | str, *, reason: str) -> SealedShard:
         """Seal adopted weights as they are now, under the same id; the old handle ends.

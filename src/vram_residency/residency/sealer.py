@@ -23,7 +23,7 @@ from vram_residency.core.identifiers import new_shard_id, parse_shard_id
 from vram_residency.core.regular_file import printable_path
 from vram_residency.digest.value import Digest, Measurement
 from vram_residency.formats import ByteSource, FileSource, Layout, MemorySource, ModelDirectory
-from vram_residency.residency.adopted import AdoptedContent
+from vram_residency.residency.adopted import AdoptedContent, Tensors
 from vram_residency.residency.content import Content
 from vram_residency.residency.guard import Guard
 from vram_residency.residency.loader import Loader, system_errors_named
@@ -92,8 +92,8 @@ class Sealer:
             raise DigestMismatchError(str(approved), manifest_digest)
         return SealedModel(tuple(record.handle for record in records.values()), manifest_digest)
 
-    def seal_tensors(self, tensors: Mapping[str, Any], order: Order) -> Record:
-        """Adopt buffers that are already in host memory, in place: nothing is copied or allocated."""
+    def seal_tensors(self, tensors: Tensors, order: Order) -> Record:
+        """Adopt arrays that are already in host memory, in place: nothing is copied or allocated."""
         started_ns = self._clock.monotonic_ns()
         with self._claimed(order) as (shard_id, undo):
             with self._recording_refusals(order, "tensors"):

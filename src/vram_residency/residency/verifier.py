@@ -20,7 +20,7 @@ from vram_residency.device.base import DeviceInfo
 from vram_residency.digest.groups import groups_digest
 from vram_residency.digest.sampling import groups_to_read, miss_probability, sample_groups
 from vram_residency.residency.content import group_count, merged
-from vram_residency.residency.damage import Damage, Reason, placed
+from vram_residency.residency.damage import TENSOR_NAMES_MAX, Damage, Reason, placed
 from vram_residency.residency.guard import Guard
 from vram_residency.residency.recorder import Recorder
 from vram_residency.residency.registry import Record, Registry
@@ -185,7 +185,8 @@ class Verifier:
         """Step 3: the mapping that is handed out is still that memory."""
         fault = record.content.fault()
         if fault is not None:
-            return self._damage(record, "not_resident", fault.finding)
+            damage = self._damage(record, "not_resident", fault.finding)
+            return msgspec.structs.replace(damage, tensors=fault.tensors[:TENSOR_NAMES_MAX])
         now, then = dict(record.content.facts()), record.residency["facts"]
         changed = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
         if changed:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vram_residency.core.errors import ConfigurationError, InvalidInputError
+from vram_residency.device import dlpack
 from vram_residency.formats.layout import Layout, TensorSpec
 from vram_residency.residency.buffer import BufferBase
 
@@ -75,12 +76,30 @@ class TensorView(BufferBase):  # type: ignore[misc] # a class made by the interp
             "cupy", "the host device has no GPU memory", hint="Use .numpy() or .torch()."
         )
 
-    def __dlpack__(self, **options: Any) -> Any:
-        """DLPack by way of NumPy: read-only, so the consumer must speak DLPack 1.0 or later."""
-        return self.numpy().__dlpack__(**options)
+    def __dlpack__(
+        self,
+        *,
+        stream: object = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A versioned DLPack capsule flagged read-only; the shard counts as in use while its taker lives.
+
+        PyTorch ignores the flag: see ``torch()``. Raises BufferError for a consumer from before DLPack 1.0,
+        which could not be told that the bytes are read-only, for a copy, another device or a type that
+        DLPack lacks.
+        """
+        if max_version is None or max_version[0] < 1:
+            raise BufferError("read-only tensors need a consumer of DLPack 1.0 or later")
+        if copy or stream is not None or dl_device not in {None, (dlpack.CPU, 0)}:
+            raise BufferError("a view is handed out where it lies: no copy, no stream, no other device")
+        if not dlpack.knows(self.dtype):
+            raise BufferError(f"DLPack has no type for {self.dtype} (tensor '{self.name}')")
+        return dlpack.hand_out(self._read(), dtype=self.dtype, shape=self.shape)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
+        return (dlpack.CPU, 0)
 
     def __len__(self) -> int:
         return self.shape[0] if self.shape else 0
