@@ -29,6 +29,10 @@ class AnonymousSealedMemory:
         self._file = (ranges[0].device, ranges[0].inode) if ranges else ("", 0)
         self._sealed_facts = self.facts()
 
+    def descriptor(self) -> int:
+        """None: an anonymous mapping belongs to this process alone."""
+        raise InvalidInputError("shard", "lies in an anonymous mapping, which cannot be shared")
+
     def view(self) -> memoryview:
         """Read-only bytes of the whole mapping. Raises NotSealedError once freed."""
         return self._region.view()

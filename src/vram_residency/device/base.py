@@ -75,6 +75,12 @@ class SealedMemory(Protocol):
     def path(self) -> str | None:
         """A path by which other code can open the very same memory, or None."""
 
+    def descriptor(self) -> int:
+        """A new read-only descriptor of the same memory, for another process; the caller closes it.
+
+        Raises AllocationError, and InvalidInputError where this kind of memory has none.
+        """
+
     def view(self) -> memoryview:
         """Read-only bytes of the whole mapping; an export for as long as it or a slice of it lives."""
 
@@ -152,6 +158,12 @@ class Device(Protocol):
         """Memory for one shard. ``label`` names it in errors.
 
         Raises AllocationError, InvalidInputError for no bytes, DeviceLostError once closed.
+        """
+
+    def borrow(self, descriptor: int, *, size_bytes: int, label: str) -> SealedMemory:
+        """Map memory that another process sealed; ``descriptor`` stays the caller's.
+
+        Raises InvalidInputError where it is not sealed memory of that size, AllocationError.
         """
 
     def close(self) -> None:

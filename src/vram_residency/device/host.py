@@ -13,9 +13,9 @@ from vram_residency.core.errors import (
     InsufficientMemoryError,
     InvalidInputError,
 )
-from vram_residency.device import capacity, identity, memfd
+from vram_residency.device import capacity, host_memory, identity, memfd
 from vram_residency.device.anonymous import AnonymousOpenMemory
-from vram_residency.device.base import DeviceInfo, Facts, OpenMemory
+from vram_residency.device.base import DeviceInfo, Facts, OpenMemory, SealedMemory
 from vram_residency.device.descriptors import Occupant
 from vram_residency.device.host_memory import HostOpenMemory
 
@@ -78,6 +78,21 @@ class HostDevice:
         if size_bytes > self.total_bytes:
             raise InsufficientMemoryError(size_bytes, self.total_bytes)
         return self._open_memory(size_bytes, label)
+
+    def borrow(self, descriptor: int, *, size_bytes: int, label: str) -> SealedMemory:
+        """See ``device.base.Device``."""
+        if self._is_closed:
+            raise DeviceLostError("host", "it was closed", hint="Open the device again.")
+        if self._occupant is None:
+            raise InvalidInputError("device", "has no memfd: nothing can be shared with it")
+        return host_memory.borrow(
+            descriptor,
+            size_bytes,
+            label,
+            occupant=self._occupant,
+            lock=self.lock,
+            constants=self._constants,
+        )
 
     def close(self) -> None:
         """Numbers of freed descriptors are given back. May be called again."""

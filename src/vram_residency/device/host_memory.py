@@ -56,6 +56,10 @@ class HostSealedMemory:
         """``/proc/<pid>/fd/<n>``; once asked for, the number stays occupied after the memory is freed."""
         return self._file.path()
 
+    def descriptor(self) -> int:
+        """See ``device.base.SealedMemory``."""
+        return _try("reopen a memfd read-only", memfd.reopen_read_only, self._file.fd)
+
     def view(self) -> memoryview:
         """Read-only bytes of the whole mapping. Raises NotSealedError once freed."""
         return self._region.view()
@@ -188,6 +192,39 @@ class HostOpenMemory:
         fd, self._writable_fd = self._writable_fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def borrow(
+    descriptor: int, size_bytes: int, label: str, *, occupant: Occupant, lock: bool, constants: Facts
+) -> HostSealedMemory:
+    """Map memory that another process sealed, once the kernel says that it is.
+
+    1. It is a memfd of that size with every seal on: nobody can write it or change its size, ever again.
+    2. It is opened anew, to read only, whatever the descriptor that came here allows.
+    3. It is mapped, and the pages are locked where that is allowed.
+    Raises InvalidInputError, AllocationError.
+    """
+    # 1
+    try:
+        size, seals = os.fstat(descriptor).st_size, memfd.seals(descriptor).split(",")
+    except OSError:
+        raise InvalidInputError("descriptor", "names no sealed memory") from None
+    missing = set(memfd.ALL_SEALS) - set(seals)
+    if missing:
+        raise InvalidInputError("descriptor", f"lacks the seals {', '.join(sorted(missing))}")
+    if size != size_bytes:
+        raise InvalidInputError("descriptor", f"has {size} bytes, not the {size_bytes} that were sealed")
+    # 2
+    file = ReadOnlyFile(_try("reopen a memfd read-only", memfd.reopen_read_only, descriptor), occupant)
+    # 3
+    try:
+        region = Region(_try("map a memfd", _map_read_only, file.fd, size_bytes), label, release=file.close)
+    except BaseException:
+        file.close()
+        raise
+    if lock:
+        region.lock()
+    return HostSealedMemory(file, region, {"kind": "memfd", "weaker": False, "shared": True, **constants})
 
 
 def _map_read_only(fd: int, size_bytes: int) -> mmap.mmap:

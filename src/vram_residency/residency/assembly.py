@@ -7,11 +7,13 @@ from typing import NamedTuple
 from vram_residency.audit.log import AuditLogger
 from vram_residency.device.base import Device
 from vram_residency.policy import Policy
+from vram_residency.residency.attester import Attester
 from vram_residency.residency.budget import Budget
 from vram_residency.residency.custody import Custody
 from vram_residency.residency.gate import Gate
 from vram_residency.residency.guard import Guard
 from vram_residency.residency.identity import Identity
+from vram_residency.residency.lender import Lender
 from vram_residency.residency.loader import Loader
 from vram_residency.residency.notary import Notary
 from vram_residency.residency.options import ManagerOptions
@@ -33,6 +35,8 @@ class Parts(NamedTuple):
     sealer: Sealer
     gate: Gate
     custody: Custody
+    attester: Attester
+    lender: Lender
 
 
 def assemble(
@@ -65,4 +69,6 @@ def assemble(
     )
     gate = Gate(registry=registry, verifier=verifier, recorder=recorder, enforcement=options.enforcement)
     custody = Custody(device=device, registry=registry, budget=budget, recorder=recorder)
-    return Parts(registry, budget, recorder, guard, verifier, sealer, gate, custody)
+    attester = Attester(verifier, options.attestation_key)
+    lender = Lender(registry=registry, attester=attester, recorder=recorder)
+    return Parts(registry, budget, recorder, guard, verifier, sealer, gate, custody, attester, lender)

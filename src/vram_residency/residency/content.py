@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
+from vram_residency.core.errors import InvalidInputError
 from vram_residency.device.base import Facts, OnFreed, Progress, ResidencyFault
 from vram_residency.digest import groups
 from vram_residency.digest.value import GROUP_BYTES, Algorithm
@@ -31,11 +32,21 @@ class Content(ABC):
 
     access: ClassVar[Access]
     size_bytes: int
+    #: What it takes of the device's budget: nothing, where somebody else allocated it.
+    charged_bytes: int = 0
 
     @property
     def path(self) -> str | None:
         """Where other code can open the very same memory, or None."""
         return None
+
+    def descriptor(self) -> int:
+        """A read-only descriptor of this memory for another process; the caller closes it.
+
+        Raises InvalidInputError where there is none to give.
+        """
+        hint = "Share a shard that was sealed from a file."
+        raise InvalidInputError("shard", "is adopted memory, which cannot be shared", hint=hint)
 
     @abstractmethod
     def parts(self) -> Iterator[Part]:

@@ -123,7 +123,7 @@ class Custody:
             self._forget_if_empty()
 
     def _settle(self, record: Record, *, wiped: bool) -> None:
-        freed_bytes = record.content.size_bytes if record.content.access == "read_only" else 0
+        freed_bytes = record.content.charged_bytes
         self._budget.release(freed_bytes)
         self._recorder.deallocated(record.shard.shard_id, freed_bytes, self._budget.capacity(), wiped=wiped)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, Self, Unpack
 from vram_residency.audit.log import AuditLogger
 from vram_residency.core import context
 from vram_residency.core.clock import rfc3339
-from vram_residency.core.ed25519 import SigningKey
 from vram_residency.core.errors import InvalidInputError
 from vram_residency.core.identifiers import is_count, is_unicode, parse_worker_id
 from vram_residency.core.keys import check_seal_token
@@ -24,8 +23,10 @@ from vram_residency.device.base import Device, Progress
 from vram_residency.policy import Mode, Policy
 from vram_residency.residency.adoptable import ModuleTensors, NamedTensors
 from vram_residency.residency.assembly import Parts, assemble
+from vram_residency.residency.borrowed import Ended
 from vram_residency.residency.budget import Capacity
 from vram_residency.residency.identity import Identity
+from vram_residency.residency.lender import Loan, Peer
 from vram_residency.residency.opening import device_of, policy_for
 from vram_residency.residency.options import ManagerOptions
 from vram_residency.residency.order import Order, SealChoices
@@ -35,8 +36,7 @@ from vram_residency.residency.scrub import Scrubber
 from vram_residency.residency.shard import SealedModel, SealedShard, ShardReport, Verification
 from vram_residency.residency.verifier import Verifier
 from vram_residency.residency.views import Views
-from vram_residency.seal import Attestation, SealKey, attest
-from vram_residency.seal.attestation import NONCE_CHARACTERS_MAX
+from vram_residency.seal import SealKey
 
 
 class VramManager:
@@ -52,7 +52,6 @@ class VramManager:
         self._device = device
         self._worker_id = worker_id
         self._options = options
-        self._attestation_key = options.attestation_key
         # A manager that is dropped without close() still frees and audits what it held.
         weakref.finalize(self, parts.custody.close_abandoned).atexit = False
 
@@ -225,25 +224,43 @@ class VramManager:
         nonce: 1 to 128 characters chosen by the one who asks. Check it with ``seal.open_attestation`` and
         ``attestation_public_key``. Raises as ``verify_sealed``.
         """
-        if not is_unicode(nonce) or not 1 <= len(nonce) <= NONCE_CHARACTERS_MAX:
-            raise InvalidInputError("nonce", f"must be text of 1 to {NONCE_CHARACTERS_MAX} characters")
         with self._operation():
             record = self._parts.verifier.admit(shard)
-            result, audit_index = self._parts.verifier.verify_durably(record, parse_scope(scope))
-            attestation = Attestation(
-                nonce=nonce,
-                statement=record.statement,
-                scope=result.scope,
-                read_from=result.read_from,
-                read_to=result.read_to,
-                audit_index=audit_index,
-            )
-            return attest(attestation, self._attesting_key())
+            return self._parts.attester.attest(record, nonce=nonce, scope=parse_scope(scope))
 
     @property
     def attestation_public_key(self) -> bytes:
         """The 32 bytes of Ed25519 public key that attestations are checked with."""
-        return self._attesting_key().public_key
+        return self._parts.attester.public_key
+
+    @contextmanager
+    def lend(
+        self, shard: SealedShard | str, *, nonce: str, peer: Peer, on_revoked: Callable[[int], object]
+    ) -> Iterator[Loan]:
+        """Verify a shard and lend it to another process for as long as the block lasts (``sharing`` does)."""
+        with self._operation():
+            record = self._parts.verifier.admit(shard)
+            with self._parts.lender.lend(record, nonce=nonce, peer=peer, on_revoked=on_revoked) as loan:
+                yield loan
+
+    def revoke(self, shard: SealedShard | str) -> int:
+        """End every loan of a shard and say how many there were. Raises UnknownShardError."""
+        with self._operation():
+            return self._parts.lender.revoke(self._parts.verifier.find(shard).shard.shard_id)
+
+    def seal_borrowed(
+        self, descriptor: int, *, size_bytes: int, ended: Ended, **choices: Unpack[SealChoices]
+    ) -> SealedShard:
+        """Map, measure and seal memory that another process sealed and lent (``sharing`` does).
+
+        ``descriptor`` stays the caller's. ``ended`` says why the loan ended, or None while it lasts.
+        Raises InvalidInputError, MalformedModelError, DigestMismatchError, AllocationError.
+        """
+        order = Order(name="shared memory", **choices)
+        with self._operation():
+            label = order.shard_id or order.name
+            memory = self._device.borrow(descriptor, size_bytes=size_bytes, label=label)
+            return self._parts.sealer.seal_borrowed(memory, ended, order).handle
 
     def scrub(self, interval_s: float = 3600.0, share: float = 0.05) -> Scrubber:
         """Verify every shard in the background within a bounded share of one thread's time.
@@ -358,11 +375,6 @@ class VramManager:
         if self._options.gate_scope is not None:
             return self._options.gate_scope
         return sample() if self._device.info.kind == "host" else FAST
-
-    def _attesting_key(self) -> SigningKey:
-        with self._parts.registry.lock:
-            self._attestation_key = self._attestation_key or SigningKey.generate()
-            return self._attestation_key
 
 
 def _verify_in_background(verifier: Verifier, worker_id: str, record: Record) -> None:

@@ -22,12 +22,15 @@ class OwnedContent(Content):
     def __init__(self, memory: SealedMemory, *, algorithm: Algorithm) -> None:
         self._memory = memory
         self._algorithm = algorithm
-        self.size_bytes = memory.size_bytes
+        self.size_bytes = self.charged_bytes = memory.size_bytes
 
     @property
     def path(self) -> str | None:
         # Asked for by who publishes it: from then on the descriptor's number stays occupied for good.
         return self._memory.path
+
+    def descriptor(self) -> int:
+        return self._memory.descriptor()
 
     def parts(self) -> Iterator[Part]:
         with self._memory.view() as view:

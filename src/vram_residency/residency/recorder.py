@@ -241,6 +241,16 @@ class Recorder:
         except AuditError as error:
             self._audit_failed("flush", error)
 
+    def shared(self, shard_id: str, *, peer_pid: int, peer_uid: int) -> None:
+        """Another process is given a shard: recorded before it gets anything."""
+        self._audit(
+            events.ShardShared(shard_id=shard_id, peer_pid=peer_pid, peer_uid=peer_uid, access="read_only")
+        )
+
+    def share_revoked(self, shard_id: str, epoch: int) -> None:
+        """All loans of a shard have ended."""
+        self._audit_failure(events.ShareRevoked(shard_id=shard_id, epoch=epoch))
+
     def policy_violation(
         self, finding: Finding, *, action_taken: str, policy: PolicyName = VRAM_ONLY
     ) -> None:

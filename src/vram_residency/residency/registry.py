@@ -145,7 +145,8 @@ class Registry:
             self._changed.wait_for(lambda: record.readings == 0)
             self._require_held(record)
             if record.uses:
-                raise DeviceBusyError(record.shard.shard_id, f"{record.uses} open execution() block(s)")
+                uses = f"{record.uses} open execution() block(s) or loan(s)"
+                raise DeviceBusyError(record.shard.shard_id, uses)
             yield
 
     def wait_until_idle(self, record: Record) -> None:

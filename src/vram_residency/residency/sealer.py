@@ -21,9 +21,11 @@ from vram_residency.core.errors import (
 )
 from vram_residency.core.identifiers import new_shard_id, parse_shard_id
 from vram_residency.core.regular_file import printable_path
+from vram_residency.device.base import SealedMemory
 from vram_residency.digest.value import Digest, Measurement
 from vram_residency.formats import ByteSource, FileSource, Layout, MemorySource, ModelDirectory
 from vram_residency.residency.adopted import AdoptedContent, Tensors
+from vram_residency.residency.borrowed import BorrowedContent, Ended
 from vram_residency.residency.content import Content
 from vram_residency.residency.guard import Guard
 from vram_residency.residency.loader import Loader, system_errors_named
@@ -107,6 +109,24 @@ class Sealer:
             self._require_approved(order, approved, content, measured.digest)
             record = self._notary.sign(order, shard_id, content, layout=content.layout, measured=measured)
             record.tensor_digests = content.tensor_digests()
+            self._register(record, undo, started_ns)
+            return record
+
+    def seal_borrowed(self, memory: SealedMemory, ended: Ended, order: Order) -> Record:
+        """Seal memory that another process sealed and lent, after measuring it here."""
+        started_ns = self._clock.monotonic_ns()
+        with self._claimed(order) as (shard_id, undo):
+            undo.callback(memory.free_when_unused, lambda _wiped: None)
+            with self._recording_refusals(order, "descriptor"):
+                approved = order.approved()
+                self._guard.check_device()
+                content = BorrowedContent(memory, ended, algorithm=order.algorithm)
+                layout = content.parse(order)
+            with system_errors_named():
+                measured = content.measure()
+            self._recorder.digest_computed(order.algorithm, content.size_bytes, self._since_ms(started_ns))
+            self._require_approved(order, approved, content, measured.digest)
+            record = self._notary.sign(order, shard_id, content, layout=layout, measured=measured)
             self._register(record, undo, started_ns)
             return record
 
