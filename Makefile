@@ -2,7 +2,7 @@
 # Stamp files in .venv make a second call instant; `make clean` starts afresh.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test faults lint bench docs clean
 
 VENV   := .venv
 RUN    := $(VENV)/bin/python
@@ -16,7 +16,7 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
     && { echo $$candidate; break; }; done)
 
 # What .ci/run widens: the tests to take, and how.
-PYTEST_MARKS ?= not torch and not gpu
+PYTEST_MARKS ?= not torch and not parquet and not nvrtc and not gpu
 PYTEST_ARGS  ?= --quiet --numprocesses=auto --maxprocesses=4
 
 help:  ## Show this list
@@ -28,8 +28,15 @@ demo: $(READY)-demo  ## The whole story on a real model, in under a minute after
 
 test: $(READY)-test  ## Run the test-suite
 	@case '$(PYTEST_MARKS)' in *'not torch'*) \
-	    echo "PyTorch is left out here (tests marked 'torch'); .ci/run installs it and runs them too.";; esac
+	    echo "PyTorch and pyarrow are left out here (tests marked 'torch', 'parquet'); .ci/run installs them and runs these too.";; esac
+	@case '$(PYTEST_MARKS)' in *'not nvrtc'*) \
+	    echo "NVIDIA's compiler is left out too (tests marked 'nvrtc'): .ci/run compiles the GPU kernels with it.";; esac
+	@command -v g++ >/dev/null || { echo 'g++ IS MISSING: the GPU kernels are NOT tested here. Install g++ and run again.'; }
+	@command -v strace >/dev/null || { echo 'strace IS MISSING: system calls are NOT struck here. Install strace and run again.'; }
 	@$(RUN) -m pytest $(PYTEST_ARGS) -m '$(PYTEST_MARKS)'
+
+faults: $(READY)-test  ## Strike the audit log at every step, and write the table of what held
+	@$(RUN) -m tests.faults.matrix --write $(FAULTS_ARGS)
 
 lint: $(READY)-test $(READY)-lint  ## Check style, types and layers
 	@$(VENV)/bin/ruff check --quiet .
@@ -84,6 +91,16 @@ $(READY)-lint: $(READY)-package
 $(READY)-bench: $(READY)-package
 	@echo 'Installing the libraries to compare with …'
 	@$(PIP) --group bench
+	@touch $@
+
+$(READY)-parquet: $(READY)-package
+	@echo 'Installing pyarrow …'
+	@$(PIP) --group parquet
+	@touch $@
+
+$(READY)-kernels: $(READY)-package
+	@echo "Installing NVIDIA's compiler …"
+	@$(PIP) --group kernels
 	@touch $@
 
 $(READY)-torch: $(READY)-package

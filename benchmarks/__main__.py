@@ -6,7 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
-_NO_BENCHMARKS = {"__main__", "harness"}
+_NO_BENCHMARKS = {"__main__", "harness", "peers"}
 
 
 def main() -> None:

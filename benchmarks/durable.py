@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import harness
-from benchmarks.emit import FIELDS
+from benchmarks.peers import FIELDS
 
 from vram_residency.audit.events.vram import VramSealed
 from vram_residency.audit.log import AuditLogger

@@ -1,4 +1,4 @@
-"""Writes the parts of the documents that are made from the code: the map of modules and the table of events.
+"""Writes the parts of the documents that are made from the code: the map of modules and tables of events.
 
 ``python docs/generate.py`` rewrites them; with ``--check`` it names those that are out of date. They are made
 from what stands in the code, so they can only be wrong where the code lies about itself.
@@ -63,9 +63,25 @@ def event_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def export_table() -> str:
+    """Every event: its class and activity in OCSF, and how grave it is where it does not say itself."""
+    from vram_residency.audit.exporting.ocsf_table import TABLE
+    from vram_residency.audit.exporting.severity import severity_of
+
+    rows = ["| event | OCSF class | activity | status | severity |\n|---|---|---|---|---|"]
+    for name, mapped in TABLE.items():
+        kind = mapped.event_class
+        status = "New" if kind.name.endswith("Finding") else "Failure" if mapped.is_failure else "Success"
+        activity = f"{mapped.activity_name} ({mapped.activity_id})"
+        severity = severity_of(name, {}).name
+        rows.append(f"| `{name}` | {kind.name} ({kind.uid}) | {activity} | {status} | {severity} |")
+    return "\n".join(rows) + "\n"
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     ROOT / "docs" / "ARCHITECTURE.md": module_map,
     ROOT / "docs" / "format" / "events.md": event_table,
+    ROOT / "docs" / "format" / "exports.md": export_table,
 }
 
 

@@ -1,17 +1,20 @@
 """Fuzz the audit log's parsers: each refuses in its own words, or prints what it read.
 
 ``python fuzz/fuzz_audit.py --runs 100000 --seed 1``
-Targets: entry lines, signed notes, checkpoints, keys, log.json, the stored frontier, slots of mac.key.
+Targets: entry lines, signed notes, checkpoints, keys and changes of key, answers of an ssh-agent, log.json,
+the stored frontier, slots of mac.key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 from mutation import of_many, run
 
-from vram_residency.audit.format import checkpoint, entry, note, tree
-from vram_residency.audit.store.directory import LogConfig, LogConfigError
+from vram_residency.audit.format import checkpoint, entry, key_change, note, ssh_agent, tree
+from vram_residency.audit.store import signers
+from vram_residency.audit.store.directory import LogConfig, LogConfigError, Parent
 from vram_residency.audit.store.keyring import MacState
 from vram_residency.core.ed25519 import SigningKey
 
@@ -34,7 +37,18 @@ BODY = entry.encode_body(
     fields={"shard_id": "é\n", "tensors": ["a", "b"], "changes": {"a": {"old": None, "new": True}}},
     sanitized=("shard_id",),
 )
+AGENT_KEY = signers.AgentSigner(KEY.verifier)
+CHANGE = key_change.KeyChange(7, KEY.verifier, note.SignerKey(ORIGIN, SigningKey(bytes(32))).verifier)
+BLOB = ssh_agent.key_blob(KEY.verifier.public_key)
+FORK = msgspec.structs.replace(CONFIG, parent=Parent(origin="t/" + "1" * 32, tree_size=9, root_hash="0" * 64))
 STATE = MacState(epoch=1, key=bytes(32), tree_size=9, last_mac=bytes(32), host_id="h")
+
+
+def _string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+AGENT_ANSWER = b"\x0e" + _string(_string(b"ssh-ed25519") + _string(bytes(range(64))))
 PIECES = (
     b'"a":1,',
     b'"a":{',
@@ -86,6 +100,25 @@ def _skey(data: bytes) -> bool:
     return note.SignerKey.parse(text).secret_text() == text
 
 
+def _agent_key(data: bytes) -> bool:
+    signer = signers.parse_signer(data.decode())
+    return isinstance(signer, signers.AgentSigner) and str(signer) == data.decode()
+
+
+def _change(data: bytes) -> bool:
+    CHANGE.verify(data.decode())
+    return data.decode() == CHANGE.sign(KEY)  # Ed25519 is deterministic, and refuses a second form
+
+
+def _identities(data: bytes) -> bool:
+    return all(len(key) == len(KEY.verifier.public_key) for key in ssh_agent.parse_identities(data))
+
+
+def _agent_signature(data: bytes) -> bool:
+    signature = ssh_agent.parse_signature(data)
+    return data.endswith(signature) and len(data) == len(AGENT_ANSWER)
+
+
 def _log_json(data: bytes) -> bool:
     config = LogConfig.parse(data)
     return LogConfig.parse(config.encode()) == config
@@ -109,7 +142,12 @@ TARGETS: tuple[tuple[bytes, Callable[[bytes], bool], type[ValueError]], ...] = (
     (SIGNED.checkpoint.encode().encode(), _checkpoint, ValueError),
     (str(KEY.verifier).encode(), _vkey, ValueError),
     (KEY.secret_text().encode(), _skey, ValueError),
+    (str(AGENT_KEY).encode(), _agent_key, ValueError),
+    (CHANGE.sign(KEY).encode(), _change, ValueError),
+    (b"\x0c" + bytes([0, 0, 0, 1]) + _string(BLOB) + _string(b"a comment"), _identities, ValueError),
+    (AGENT_ANSWER, _agent_signature, ssh_agent.AgentFormatError),
     (CONFIG.encode(), _log_json, LogConfigError),
+    (FORK.encode(), _log_json, LogConfigError),
     (tree.Frontier().extend([bytes(32)] * 5).encode(), _frontier, tree.FrontierFormatError),
     (STATE.encode(), _slot, ValueError),
 )

@@ -1,4 +1,4 @@
-"""Fuzz ``vram audit verify`` as a user meets it: malformed logs, keys and checkpoints.
+"""Fuzz ``vram audit verify``, ``report`` and ``proof`` as users meet them: malformed logs and keys.
 
 Whatever it is given, it prints a verdict, or one line of error and one of hint; the exit code is the one that
 the command line promises; there is never a traceback. The same seed makes the same changes.
@@ -164,15 +164,47 @@ def run_one(chance: random.Random, folder: Path) -> str:
     case = Case(chance, folder)
     chance.choice(_SPOILERS)(case)
     with_json = bool(chance.getrandbits(1))
-    words = ["audit", "verify", str(case.directory), *case.options(), *(["--json"] if with_json else [])]
+    options = case.options()
+    words = ["audit", "verify", str(case.directory), *options, *(["--json"] if with_json else [])]
+    exit_code, found, told = _run(words)
+    answer = _answer_of_json(found, exit_code) if with_json else _answer_of_text(found, told, exit_code)
+    _report(case, options, exit_code, has_verdict=answer in EXIT_CODES)
+    _bundle(case)
+    return answer
+
+
+def _run(words: list[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr, without a traceback and without escape sequences."""
     stdout, stderr = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         exit_code = vram(words)
     found, told = stdout.getvalue(), stderr.getvalue()
-    shown = f"{exit_code} {found!r} {told!r}"
-    if "Traceback" in found + told or "unexpected" in told or "\x1b" in found + told:
-        raise AssertionError(shown)
-    return _answer_of_json(found, exit_code) if with_json else _answer_of_text(found, told, exit_code)
+    if "Traceback" in found + told or "error: unexpected" in told or "\x1b" in found + told:
+        raise AssertionError(f"{words} {exit_code} {found!r} {told!r}")
+    return exit_code, found, told
+
+
+def _report(case: Case, options: list[str], exit_code: int, *, has_verdict: bool) -> None:
+    """A report ends as the verification does; a log that does not verify gives no evidence."""
+    target = case.directory.parent / "report"
+    standard = case.chance.choice(("soc2", "iso27001", "gdpr", "ai-act"))
+    words = ["audit", "report", str(case.directory), "--standard", standard, *options]
+    code, _, told = _run([*words, "--format", "json", "--output", str(target)])
+    if code != exit_code or target.exists() != has_verdict:
+        raise AssertionError((code, exit_code, told))
+    if has_verdict and code and json.loads(target.read_bytes())["summary"]["evidence available"]:
+        raise AssertionError("evidence from a log that does not verify")
+
+
+def _bundle(case: Case) -> None:
+    """A bundle is made whole and consistent, or not at all."""
+    target = case.directory.parent / "bundle"
+    subject = case.chance.choice(("1", "shard-0"))
+    code, _, told = _run(["proof", "export", subject, str(target), "--audit", str(case.directory)])
+    if code not in {0, 1, 2, 5} or target.exists() != (code == 0):
+        raise AssertionError((code, told))
+    if code == 0 and _run(["proof", "verify", str(target)])[0] != EXIT_CODES["unverifiable"]:
+        raise AssertionError("a bundle that contradicts itself")
 
 
 def _answer_of_json(found: str, exit_code: int) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.independent_log import SEGMENT, LogMaker
+from tests.independent_log import LogMaker
 
 from vram_residency.audit.reading.query import query
 from vram_residency.audit.reading.verdict import EXIT_CODES, Verdict
@@ -90,7 +90,15 @@ _MUTATIONS: tuple[Mutation, ...] = (_flip, _flip, _cut, _insert, _replace, _shuf
 def run_one(rng: random.Random, folder: Path) -> Verdict | None:
     """One log, damaged or with strange but authentic lines; its verdict, or None where it was refused."""
     maker = _make(rng)
-    directory = maker.write(folder / "log", size=rng.randrange(len(maker.lines) + 1))
+    size = rng.randrange(len(maker.lines) + 1)
+    cut = _record_pruning(rng, maker)
+    is_pruned = bool(cut) and bool(rng.randrange(4))
+    directory = maker.write(
+        folder / "log",
+        size=len(maker.lines) if is_pruned else size,
+        segments=(0, cut) if cut else (0,),
+        pruned=(0,) if is_pruned else (),
+    )
     changed = _damage(rng, directory)
     keys = rng.choice(
         ({}, {"vkey": maker.vkey}, {"mac_key": maker.k0}, {"vkey": maker.vkey, "mac_key": maker.k0})
@@ -103,7 +111,7 @@ def run_one(rng: random.Random, folder: Path) -> Verdict | None:
         return None
     if verdict.verdict not in EXIT_CODES:
         raise AssertionError(f"no verdict: {verdict}")
-    if changed and verdict and "mac_key" in keys and verdict.entries == len(maker.lines):
+    if changed and verdict and "mac_key" in keys and verdict.tree_size == len(maker.lines):
         raise AssertionError(f"damage to {changed} was not seen: {verdict}")
     return verdict
 
@@ -125,10 +133,26 @@ def _make(rng: random.Random) -> LogMaker:
     return maker
 
 
+def _record_pruning(rng: random.Random, maker: LogMaker) -> int:
+    """Let a record that may lie say that the first entries may go; where the rest begins, or 0."""
+    cut = rng.randrange(len(maker.lines)) if rng.getrandbits(1) else 0
+    if cut:
+        lies = {
+            "next_epoch": rng.choice((0, 1, 2**62)),
+            "last_mac": "ab" * 32,
+            "root_hash": "",
+            "first_index": 1,
+        }
+        name = rng.choice((*lies, *("",) * 8))
+        maker.record_pruning(cut, wrong={name: lies[name]} if name else {})
+    return cut
+
+
 def _damage(rng: random.Random, directory: Path) -> str | None:
     """Change one file, or none. The name where entries were changed."""
-    name = rng.choice(("log.json", "checkpoint", f"entries/{SEGMENT}", f"entries/{SEGMENT}"))
-    path = directory / name
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    path = rng.choice(sorted(path for path in files if path.stat().st_size))
+    name = str(path.relative_to(directory))
     data = path.read_bytes()
     if not rng.randrange(10):
         path.unlink()

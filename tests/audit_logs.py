@@ -89,6 +89,14 @@ class FaultyFiles(Files):
         self._call("replace")
         super().replace(source, target)
 
+    def protect(self, path: Path) -> None:
+        self._call("protect")
+        super().protect(path)
+
+    def remove(self, path: Path) -> None:
+        self._call("remove")
+        super().remove(path)
+
     def sync_directory(self, path: Path) -> None:
         self._call("sync_directory")
 

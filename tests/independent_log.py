@@ -100,32 +100,61 @@ def check(directory: Path, *, k0: bytes, vkey: str) -> list[dict[str, Any]]:
     config = json.loads((directory / "log.json").read_bytes())
     assert config["format"] == "vram-residency/audit/v1"
     assert re.fullmatch(re.escape(config["service_id"]) + "/[0-9a-f]{32}", config["origin"])
-    assert config["vkeys"] == [vkey]
+    assert config["vkeys"][0] == vkey
     genesis_id = hashlib.sha256(b"vram-residency/audit/genesis-id" + k0).hexdigest()[:16]
     assert config["mac_genesis_id"] == genesis_id
-    _, ident, _ = public_key_of(vkey)
     lines: list[bytes] = []
-    for path in sorted((directory / "entries").glob("*.jsonl")):
-        assert int(path.name[:20]) == len(lines)
+    paths = sorted((directory / "entries").glob("*.jsonl"))
+    start = int(paths[0].name[:20]) if paths else 0
+    for path in paths:
+        assert int(path.name[:20]) == start + len(lines)
         data = path.read_bytes()
         assert data == b"" or data.endswith(b"\n")
         lines += data.split(b"\n")[:-1]
-    entries = _check_lines(lines, config, k0, ident.hex())
+    pruned = _pruned_leaves(directory, start)
+    vkeys = [vkey]
+    entries = _check_lines(lines, config, k0, vkeys, pruned=pruned)
+    assert config["vkeys"] == vkeys
     log_json_sha256 = hashlib.sha256((directory / "log.json").read_bytes()).hexdigest()
     openings = [entry for entry in entries if entry["event_type"] == "log_opened"]
-    assert not openings or openings[-1]["log_json_sha256"] == log_json_sha256
-    origin, size, root = open_note((directory / "checkpoint").read_bytes(), vkey)
+    rotations = [entry["index"] for entry in entries if entry["event_type"] == "key_rotated"]
+    if openings and (not rotations or rotations[-1] < openings[-1]["index"]):
+        assert openings[-1]["log_json_sha256"] == log_json_sha256
+    origin, size, root = open_note((directory / "checkpoint").read_bytes(), vkeys[-1])
     assert origin == config["origin"]
-    assert size <= len(lines)
-    assert root == root_of([leaf_of(line) for line in lines[:size]])
+    assert start <= size <= start + len(lines)
+    assert root == root_of([*pruned, *(leaf_of(line) for line in lines[: size - start])])
     return entries
 
 
-def _check_lines(lines: list[bytes], config: dict[str, Any], k0: bytes, ident: str) -> list[dict[str, Any]]:
+def _pruned_leaves(directory: Path, start: int) -> list[bytes]:
+    """The leaf hashes of the entries before ``start``, which are gone (section 7)."""
+    data = b""
+    for path in sorted((directory / "tree").glob("*.leaves")):
+        if int(path.name[:20]) < start:
+            assert int(path.name[:20]) * 32 == len(data)
+            data += path.read_bytes()
+    assert len(data) == start * 32
+    return [data[offset : offset + 32] for offset in range(0, len(data), 32)]
+
+
+def _check_lines(
+    lines: list[bytes], config: dict[str, Any], k0: bytes, vkeys: list[str], *, pruned: list[bytes]
+) -> list[dict[str, Any]]:
+    """``vkeys`` begins with the key of the first line; those that follow it are added."""
     key, previous, epoch = k0, first_mac(config["origin"]), 0
+    if pruned:
+        # The record says how the log stood; each line's mac and every later root say that it is right.
+        records = [json.loads(line) for line in lines if b'"event_type":"segments_pruned"' in line]
+        record = next(one for one in records if one["next_index"] == len(pruned))
+        assert record["root_hash"] == root_of(pruned).hex()
+        previous, epoch = bytes.fromhex(record["last_mac"]), record["next_epoch"]
+        for _ in range(epoch):
+            key = next_key(key)
     entries = []
-    leaves: list[bytes] = []
-    for index, line in enumerate(lines):
+    leaves = list(pruned)
+    times = [""]
+    for index, line in enumerate(lines, start=len(pruned)):
         assert len(line) <= 65535
         body, suffix = line[:-74], line[-74:]
         mac = re.fullmatch(rb',"mac":"([0-9a-f]{64})"}', suffix)
@@ -138,17 +167,34 @@ def _check_lines(lines: list[bytes], config: dict[str, Any], k0: bytes, ident: s
         assert "sanitized" not in entry or list(entry)[-2] == "sanitized"
         assert entry["index"] == index
         assert entry["service_id"] == config["service_id"]
-        assert entry["audit_id"] == f"{ident}-{index}"
+        assert entry["audit_id"] == f"{public_key_of(vkeys[-1])[1].hex()}-{index}"
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry["timestamp"])
+        assert entry["timestamp"] >= times[-1] or entry["event_type"] == "clock_stepped_back"
+        times.append(entry["timestamp"])
         if entry["event_type"] == "epoch_closed":
             assert entry["epoch"] == epoch
             assert entry["tree_size"] == index
             assert entry["root_hash"] == root_of(leaves).hex()
             key, epoch = next_key(key), epoch + 1
+        if entry["event_type"] == "key_rotated":
+            vkeys.append(_followed(entry, config["origin"], vkeys[-1]))
         previous = bytes.fromhex(mac[1].decode())
         leaves.append(leaf_of(line))
         entries.append(entry)
     return entries
+
+
+def _followed(entry: dict[str, Any], origin: str, old: str) -> str:
+    """The vkey that follows ``old`` by a key_rotated, after its signature (section 3)."""
+    assert entry["old_vkey"] == old
+    new: str = entry["new_vkey"]
+    assert public_key_of(new)[0] == origin
+    _, ident, public_key = public_key_of(old)
+    data = base64.b64decode(entry["signature_by_old"], validate=True)
+    assert data[:4] == ident
+    text = f"vram-residency/audit/v1/key-rotated\n{origin}\n{entry['index']}\n{old}\n{new}\n"
+    Ed25519PublicKey.from_public_bytes(public_key).verify(data[4:], text.encode())
+    return new
 
 
 # --- making ---------------------------------------------------------------------------------------------
@@ -172,6 +218,8 @@ class LogMaker:
         self.key = self.k0
         self.mac = first_mac(self.origin)
         self.epoch = 0
+        #: Epoch and mac before each entry.
+        self.marks = [(0, self.mac)]
         self.config = canonical(
             [
                 ("format", "vram-residency/audit/v1"),
@@ -204,6 +252,7 @@ class LogMaker:
         """One line with a right mac, whatever the body says."""
         self.mac = hmac.new(self.key, self.mac + body, hashlib.sha256).digest()
         self.lines.append(body + b',"mac":"' + self.mac.hex().encode() + b'"}')
+        self.marks.append((self.epoch, self.mac))
 
     def open(self, *, clean: bool = True, **more: Any) -> None:
         fields = {"clean": clean, "recovered_events": 0, "torn_bytes": 0, "writer": "test"} | more
@@ -230,6 +279,22 @@ class LogMaker:
         numbers = {"epoch": self.epoch, "tree_size": len(self.lines), "root_hash": self.root().hex()} | wrong
         self.append("epoch_closed", **numbers)
         self.key, self.epoch = next_key(self.key), self.epoch + 1
+        self.marks[-1] = (self.epoch, self.mac)
+
+    def record_pruning(
+        self, next_index: int, first_index: int = 0, *, wrong: dict[str, Any] | None = None
+    ) -> None:
+        """segments_pruned for the entries before ``next_index``; ``wrong`` replaces what is right."""
+        epoch, mac = self.marks[next_index]
+        numbers = {
+            "first_index": first_index,
+            "next_index": next_index,
+            "next_epoch": epoch,
+            "last_mac": mac.hex(),
+            "root_hash": self.root(next_index).hex(),
+            "policy": "older than 365d: a text that asks for it",
+        }
+        self.append("segments_pruned", **numbers | (wrong or {}))
 
     def close(self) -> None:
         self.append("log_closed", reason="closed")
@@ -244,14 +309,30 @@ class LogMaker:
         signature = base64.b64encode(self.ident + self.private.sign(text.encode())).decode()
         return f"{text}\n\u2014 {self.origin} {signature}\n".encode()
 
-    def write(self, directory: Path, *, size: int | None = None, segments: tuple[int, ...] = (0,)) -> Path:
-        """The directory with a checkpoint of ``size`` and a segment from each index of ``segments`` on."""
+    def write(
+        self,
+        directory: Path,
+        *,
+        size: int | None = None,
+        segments: tuple[int, ...] = (0,),
+        pruned: tuple[int, ...] = (),
+    ) -> Path:
+        """The directory with a checkpoint of ``size`` and a segment from each index of ``segments`` on.
+
+        Of the segments in ``pruned`` there are the leaf hashes alone; without any there are none at all.
+        """
         (directory / "entries").mkdir(parents=True)
+        if pruned:
+            (directory / "tree").mkdir()
         (directory / "log.json").write_bytes(self.config)
         ends = (*segments[1:], len(self.lines))
         for first, end in zip(segments, ends, strict=True):
-            data = b"".join(line + b"\n" for line in self.lines[first:end])
-            (directory / "entries" / f"{first:020}.jsonl").write_bytes(data)
+            lines = self.lines[first:end]
+            if pruned:
+                (directory / "tree" / f"{first:020}.leaves").write_bytes(b"".join(map(leaf_of, lines)))
+            if first not in pruned:
+                data = b"".join(line + b"\n" for line in lines)
+                (directory / "entries" / f"{first:020}.jsonl").write_bytes(data)
         (directory / "checkpoint").write_bytes(self.checkpoint(size))
         return directory
 

@@ -6,6 +6,7 @@ What was acknowledged must be there, the chain must hold, and the log must go on
 from __future__ import annotations
 
 import errno
+import stat
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from tests.audit_logs import (
     open_log,
     reference_check,
     sealed,
+    segments,
 )
 
+from vram_residency.audit import verify
 from vram_residency.audit.log import AuditLogger
 from vram_residency.core.errors import AuditWriteError, ConfigurationError
 
@@ -29,11 +32,14 @@ CALLS_MAX = 200
 class _Story:
     """Events of every kind on a log whose machine stops before call ``stop_at``."""
 
-    def __init__(self, folder: Path, stop_at: int, *, sync_error_at: int = 0) -> None:
+    def __init__(
+        self, folder: Path, stop_at: int, *, sync_error_at: int = 0, rotate_bytes: int = 1 << 30
+    ) -> None:
         self.folder = folder
         self.acknowledged: list[str] = []
         self.logger: AuditLogger | None = None
         self._clock = ManualClock()
+        self._rotate_bytes = rotate_bytes
         self._sync_error_at = sync_error_at
         self._syncs = 0
         self._stop_at = stop_at
@@ -60,7 +66,9 @@ class _Story:
 
     def _tell(self) -> None:
         for part in range(2):
-            self.logger = open_log(self.folder, files=self._files, clock=self._clock)
+            self.logger = open_log(
+                self.folder, files=self._files, clock=self._clock, rotate_bytes=self._rotate_bytes
+            )
             for number in range(2):
                 name = f"shard-{part}-{number}"
                 self._files.short_writes = 1
@@ -74,18 +82,28 @@ class _Story:
             self.acknowledged.append(f"last-{part}")
 
 
-def _stop_everywhere(tmp_path: Path, sync_error_at: int) -> int:
+def require_modes(folder: Path) -> None:
+    """Only the last segment may be written to."""
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in segments(folder)]
+    assert modes[:-1] == [0o400] * (len(modes) - 1)
+    assert modes[-1] == 0o600
+
+
+def _stop_everywhere(tmp_path: Path, *, sync_error_at: int = 0, rotate_bytes: int = 1 << 30) -> int:
     stops = 0
     open_log(tmp_path / "template", clock=ManualClock()).close()
     for stop_at in range(1, CALLS_MAX):
         folder = copy_tree(tmp_path / "template", tmp_path / str(stop_at))
-        story = _Story(folder, stop_at, sync_error_at=sync_error_at)
+        story = _Story(folder, stop_at, sync_error_at=sync_error_at, rotate_bytes=rotate_bytes)
         try:
             stopped = story.run()
         except AuditWriteError:
             continue  # the injected error struck where there is no second way: nothing was acknowledged
-        with open_log(folder, files=FaultyFiles()) as logger:
+        with open_log(folder, files=FaultyFiles(), rotate_bytes=rotate_bytes) as logger:
             logger.emit(sealed(shard_id="afterwards"))
+        require_modes(folder)
+        genesis_key = (folder / "keys" / "genesis.key").read_text().strip()
+        assert verify(folder / "log", keys=folder / "keys", mac_key=genesis_key).verdict == "intact"
         entries = reference_check(folder)
         names = [entry["shard_id"] for entry in entries if "shard_id" in entry]
         kept = [name for name in names if name in story.acknowledged]
@@ -99,12 +117,19 @@ def _stop_everywhere(tmp_path: Path, sync_error_at: int) -> int:
 
 
 def test_no_stop_loses_what_was_acknowledged(tmp_path: Path) -> None:
-    assert _stop_everywhere(tmp_path, sync_error_at=0) > 30
+    assert _stop_everywhere(tmp_path) > 30
 
 
 @pytest.mark.parametrize("sync_error_at", [3, 5])
 def test_no_stop_around_a_failed_sync_loses_what_was_acknowledged(tmp_path: Path, sync_error_at: int) -> None:
-    assert _stop_everywhere(tmp_path, sync_error_at) > 30
+    assert _stop_everywhere(tmp_path, sync_error_at=sync_error_at) > 30
+
+
+@pytest.mark.parametrize("sync_error_at", [0, 7])
+def test_no_stop_in_a_rotation_loses_what_was_acknowledged(tmp_path: Path, sync_error_at: int) -> None:
+    """A new segment after every other event: each step of each rotation is stopped before."""
+    stops = _stop_everywhere(tmp_path, sync_error_at=sync_error_at, rotate_bytes=1000)
+    assert stops > 60
 
 
 def test_a_stop_while_a_log_is_made_leaves_no_log_or_a_whole_one(tmp_path: Path) -> None:

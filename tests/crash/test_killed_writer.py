@@ -79,7 +79,11 @@ def test_a_forked_child_gets_a_closed_logger_and_the_parent_keeps_the_lock(tmp_p
     logger.emit(sealed(1))
     child = os.fork()
     if child == 0:  # pragma: no cover - coverage does not follow
-        os._exit(_child_findings(tmp_path, logger))
+        findings = 1
+        try:
+            findings = _child_findings(tmp_path, logger)
+        finally:
+            os._exit(findings)  # nothing of the test run may go on in the child
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     logger.emit(sealed(2), durable=True)

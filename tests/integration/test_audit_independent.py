@@ -15,7 +15,7 @@ from vram_residency.audit import events as e
 from vram_residency.core import context
 from vram_residency.core.identifiers import CorrelationId
 
-pytestmark = pytest.mark.filterwarnings("ignore::vram_residency.audit.log.KeyPlacementWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::vram_residency.audit.KeyPlacementWarning")
 
 
 def _sealed(number: int, **more: str) -> e.VramSealed:

@@ -14,7 +14,7 @@ from tests.independent_log import SEGMENT, LogMaker, make_log
 from vram_residency.audit import AuditLogger, SealVerified, VramSealed, create_log, verify
 from vram_residency.core.errors import ConfigurationError, InvalidInputError, MissingKeyError
 
-pytestmark = pytest.mark.filterwarnings("ignore::vram_residency.audit.log.KeyPlacementWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::vram_residency.audit.KeyPlacementWarning")
 
 
 class Product:

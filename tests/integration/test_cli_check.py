@@ -122,7 +122,7 @@ def test_sha256_can_be_the_digest_of_the_seal(tmp_path: Path, check: Any):
     assert json.loads(out)["digest"] == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-@pytest.mark.filterwarnings("default::vram_residency.audit.log.KeyPlacementWarning")
+@pytest.mark.filterwarnings("default::vram_residency.audit.KeyPlacementWarning")
 def test_a_strict_policy_is_refused_on_the_host(tmp_path: Path, check: Any):
     path = write_model(tmp_path, 1000)
     code, out, err = check(path, "--device", "host", "--policy", "strict", "--audit", tmp_path / "audit")
@@ -137,7 +137,7 @@ def test_a_strict_policy_is_refused_on_the_host(tmp_path: Path, check: Any):
     ]
 
 
-@pytest.mark.filterwarnings("default::vram_residency.audit.log.KeyPlacementWarning")
+@pytest.mark.filterwarnings("default::vram_residency.audit.KeyPlacementWarning")
 def test_what_was_done_is_in_the_audit_log(tmp_path: Path, check: Any):
     path, log = write_model(tmp_path, 1000), tmp_path / "audit"
     assert check(path, "--audit", log)[0] == 0

@@ -20,7 +20,7 @@ from vram_residency.audit.format import tree
 from vram_residency.audit.reading import scan, scanners, survey
 from vram_residency.audit.reading.replay import Replay
 
-pytestmark = pytest.mark.filterwarnings("ignore::vram_residency.audit.log.KeyPlacementWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::vram_residency.audit.KeyPlacementWarning")
 
 
 def line_by_line(directory: Path, **keys: Any) -> Verdict:
@@ -243,6 +243,7 @@ def segments_with_rotation(folder: Path, **wrong: Any) -> tuple[Path, LogMaker]:
     maker.open()
     for number in range(50):
         maker.seal(number)
+    maker.end_epoch()
     first = b"".join(line + b"\n" for line in maker.lines)
     stated = {
         "closed_segment": f"entries/{SEGMENT}",
@@ -263,7 +264,7 @@ def test_the_hash_that_segment_rotated_states_is_recomputed(tmp_path: Path, work
     verdict = verify(directory, mac_key=maker.k0, workers=workers)
     assert verdict.verdict == "tampered"
     assert verdict.first_bad is not None
-    assert (verdict.first_bad.index, verdict.first_bad.file) == (51, f"entries/{51:020}.jsonl")
+    assert (verdict.first_bad.index, verdict.first_bad.file) == (52, f"entries/{52:020}.jsonl")
 
 
 def leaves() -> Iterator[bytes]:

@@ -56,17 +56,40 @@ def test_ordinary_events_are_plain_and_a_secret_among_them_is_seen() -> None:
 def test_a_plain_entry_is_the_same_as_an_entry_made_the_long_way(
     key: bytes, times_ns: list[int], fields: dict[str, object]
 ) -> None:
+    long, short, one_by_one = (_draft(key) for _ in range(3))
+    indexes = [long.add("acme.thing", time_ns, fields) for time_ns in sorted(times_ns)]
+    events = [("acme.thing", time_ns, msgspec.json.encode(fields)) for time_ns in sorted(times_ns)]
+    assert short.add_plain(events) == range(len(events))
+    assert [one_by_one.add_plain([event]) for event in events] == [range(i, i + 1) for i in indexes]
+    for draft in (short, one_by_one):
+        assert long.data == draft.data
+        assert long.leaf_hashes == draft.leaf_hashes
+        assert long.end == draft.end
+
+
+@given(st.lists(st.integers(0, 4 * 10**18), min_size=1, max_size=6))
+def test_plain_entries_are_refused_together_where_the_clock_stepped_back(times_ns: list[int]) -> None:
+    draft = _draft(b"k" * 32)
+    draft.add("acme.thing", 10**18, {"a": 1})
+    before = (draft.data, draft.end)
+    times_us = [time_ns // 1000 for time_ns in (10**18, *times_ns)]
+    added = draft.add_plain([("acme.thing", time_ns, b'{"a":1}') for time_ns in times_ns])
+    assert (added is None) == (times_us != sorted(times_us))
+    if added is None:
+        assert (draft.data, draft.end) == before
+
+
+def _draft(key: bytes) -> Draft:
     start = Position(tree.Frontier(), chain.initial_mac("w/0"), None)
-    long, short = (Draft(Identity("worker-0", "0123abcd"), start, key) for _ in range(2))
-    for time_ns in times_ns:
-        assert long.add("acme.thing", time_ns, fields) == short.add_plain(
-            "acme.thing", time_ns, msgspec.json.encode(fields)
-        )
-    assert long.data == short.data
-    assert long.leaf_hashes == short.leaf_hashes
-    assert long.end == short.end
+    return Draft(Identity("worker-0", "0123abcd"), start, key)
 
 
-@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.binary())
-def test_copied_states_give_the_mac_of_the_specification(key: bytes, previous: bytes, body: bytes) -> None:
-    assert chain.MacChain(key).next(previous, body) == chain.next_mac(key, previous, body)
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.lists(st.binary()))
+def test_copied_states_give_the_macs_of_the_specification(
+    key: bytes, previous: bytes, bodies: list[bytes]
+) -> None:
+    expected = [previous]
+    for body in bodies:
+        expected.append(chain.next_mac(key, expected[-1], body))
+        assert chain.MacChain(key).next(expected[-2], body) == expected[-1]
+    assert chain.MacChain(key).macs(previous, bodies) == expected[1:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from vram_residency.core import redaction
 from vram_residency.core.redaction import redact, safe_text
 
 PIECES = st.sampled_from(
@@ -79,3 +80,17 @@ def test_a_quoted_value_never_survives(before: str, key: str, value: str, mark: 
 def test_a_safe_text_is_one_visible_line(text: str) -> None:
     """However it was made."""
     assert len(safe_text(text).splitlines()) <= 1
+
+
+@given(
+    st.lists(
+        PIECES
+        | st.sampled_from(redaction._SIGNS)
+        | st.sampled_from(redaction._SIGNS).map(lambda sign: sign[:-1])
+        | st.text('abcdefgr0_,-"', max_size=3)
+    ).map("".join),
+    st.booleans(),
+)
+def test_a_long_text_is_searched_for_signs_of_secrets_as_a_short_one(text: str, is_upper: bool) -> None:
+    long = "0" * redaction._LONG_CHARACTERS + (text.upper() if is_upper else text)
+    assert redaction._may_hold_secret(long) == any(sign in long.lower() for sign in redaction._SIGNS)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from tests.audit_logs import SERVICE, make_log, open_log, reference_check
 
+from vram_residency.audit import verify
 from vram_residency.audit.format import chain, note
 from vram_residency.audit.store.directory import Directory, LogConfig, LogConfigError, WriterLock
-from vram_residency.audit.store.keyring import SLOT_BYTES, Keyring, MacState
+from vram_residency.audit.store.keyring import SLOT_BYTES, Keyring, MacState, read_genesis_key
 from vram_residency.audit.writing.creation import create_log
 from vram_residency.core.errors import ConfigurationError, LogDamagedError, LogLockedError
 
@@ -251,7 +252,19 @@ def test_a_destroyed_pseudonym_key_does_not_stop_the_log(tmp_path: Path) -> None
     open_log(tmp_path).close()
     keyring = Keyring(tmp_path / "keys")
     assert keyring.read_pseudonym_key() != keyring.read_pseudonym_key()
-    assert keyring.read_genesis_key() is not None
+
+
+def test_a_kept_genesis_key_has_one_form(tmp_path: Path) -> None:
+    make_log(tmp_path)
+    path = tmp_path / "keys" / "genesis.key"
+    found = read_genesis_key(tmp_path / "keys")
+    assert found is not None
+    path.write_text(found.hex().upper())
+    with pytest.raises(ConfigurationError, match="is not a key of 64 lower-case hex digits"):
+        verify(tmp_path / "log", keys=tmp_path / "keys")
+    path.unlink()
+    assert read_genesis_key(tmp_path / "keys") is None
+    assert verify(tmp_path / "log", keys=tmp_path / "keys").verdict == "intact"
 
 
 def test_directories_above_a_new_log_are_private_whatever_the_umask(tmp_path: Path) -> None:

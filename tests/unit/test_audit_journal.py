@@ -374,3 +374,36 @@ def test_failure_hooks_are_told_of_failed_writes(tmp_path: Path) -> None:
     assert [type(error) for error in told] == [AuditWriteError]
     files.free = None
     logger.close()
+
+
+# --- a journal that somebody took away --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attack", ["removed", "replaced", "link"])
+def test_a_journal_removed_or_replaced_under_the_writer_is_noticed(tmp_path: Path, attack: str) -> None:
+    told: list[str] = []
+    logger = open_log(tmp_path, on_failure=lambda error: told.append(str(error)))
+    logger.flush()
+    journal = tmp_path / "log" / "journal"
+    data = journal.read_bytes()
+    journal.rename(tmp_path / "taken")
+    if attack == "replaced":
+        journal.write_bytes(data)
+    elif attack == "link":
+        journal.symlink_to(tmp_path / "taken-too")
+    for number in range(2):
+        logger.emit(sealed(number))
+        with pytest.raises(AuditWriteError, match="removed or replaced under the writer"):
+            logger.flush()
+    assert len(told) == 2
+    assert logger.stats().waiting == 0, "what no journal keeps any more does not wait for it"
+    receipt = logger.emit(sealed(2), durable=True)
+    assert receipt is not None
+    assert len(told) == 3
+    logger.close()
+    entries = reference_check(tmp_path)
+    assert [entry["shard_id"] for entry in entries if "shard_id" in entry] == [
+        "shard-0",
+        "shard-1",
+        "shard-2",
+    ]

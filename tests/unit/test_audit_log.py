@@ -24,8 +24,9 @@ from vram_residency.audit.events.family import AuthFailure, AuthSuccess, Inferen
 from vram_residency.audit.events.own import EpochClosed
 from vram_residency.audit.events.vram import PolicyViolation, SealVerificationFailed, SealVerified
 from vram_residency.audit.format import tree
-from vram_residency.audit.log import AuditLogger, KeyPlacementWarning
+from vram_residency.audit.log import AuditLogger
 from vram_residency.audit.writing.options import LogOptions
+from vram_residency.audit.writing.placement import KeyPlacementWarning
 from vram_residency.core import context
 from vram_residency.core.errors import (
     BufferFullError,

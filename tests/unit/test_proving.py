@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -221,3 +222,10 @@ def test_a_line_that_is_too_long_for_an_entry_is_none(tmp_path: Path) -> None:
         prove_inclusion(log, 0)
     with pytest.raises(LogDamagedError, match="do not hash to the signed root"):
         publish(log, tmp_path / "out")
+
+
+def test_a_named_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(log: Path) -> None:
+    (log / "log.json").unlink()
+    os.mkfifo(log / "log.json")
+    with pytest.raises(LogDamagedError):
+        prove_inclusion(log, 1)

@@ -23,17 +23,21 @@ if TYPE_CHECKING:
         emit_vram_deallocated,
         emit_vram_sealed,
     )
-    from vram_residency.audit.log import AuditLogger, KeyPlacementWarning, LogStats
+    from vram_residency.audit.log import AuditLogger
+    from vram_residency.audit.pruning import Removed, Retention, prune
     from vram_residency.audit.publishing.proving import (
         Consistency,
         Inclusion,
         prove_consistency,
         prove_inclusion,
     )
+    from vram_residency.audit.publishing.witness import WitnessAnchor
     from vram_residency.audit.reading.verdict import Verdict
     from vram_residency.audit.reading.verification import verify
     from vram_residency.audit.writing.creation import create_log
     from vram_residency.audit.writing.options import LogOptions
+    from vram_residency.audit.writing.placement import KeyPlacementWarning
+    from vram_residency.audit.writing.stats import LogStats
 
 __all__ = [
     "Actor",
@@ -79,9 +83,11 @@ __all__ = [
     "PoolModified",
     "RateLimitExceeded",
     "Receipt",
+    "Removed",
     "Resource",
     "ResourceLimitViolation",
     "Result",
+    "Retention",
     "SealVerificationFailed",
     "SealVerified",
     "SegmentRotated",
@@ -106,6 +112,7 @@ __all__ = [
     "VramAllocationFailed",
     "VramDeallocated",
     "VramSealed",
+    "WitnessAnchor",
     "WorkerStateChanged",
     "create_log",
     "emit_policy_violation",
@@ -117,6 +124,7 @@ __all__ = [
     "emit_vram_sealed",
     "prove_consistency",
     "prove_inclusion",
+    "prune",
     "register",
     "verify",
 ]
@@ -126,12 +134,15 @@ _HOMES = {
     "AuditLogger": "log",
     "Consistency": "publishing.proving",
     "Inclusion": "publishing.proving",
-    "KeyPlacementWarning": "log",
+    "KeyPlacementWarning": "writing.placement",
     "LogOptions": "writing.options",
-    "LogStats": "log",
+    "LogStats": "writing.stats",
     "Receipt": "format.receipt",
+    "Removed": "pruning",
+    "Retention": "pruning",
     "SignedCheckpoint": "format.checkpoint",
     "Verdict": "reading.verdict",
+    "WitnessAnchor": "publishing.witness",
     "create_log": "writing.creation",
     "emit_policy_violation": "helpers",
     "emit_seal_verification_failed": "helpers",
@@ -142,6 +153,7 @@ _HOMES = {
     "emit_vram_sealed": "helpers",
     "prove_consistency": "publishing.proving",
     "prove_inclusion": "publishing.proving",
+    "prune": "pruning",
     "verify": "reading.verification",
 }
 __getattr__, __dir__ = lazy_names(

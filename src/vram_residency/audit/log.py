@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -11,42 +12,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
-from vram_residency.audit.events import content
 from vram_residency.audit.events.base import Event
+from vram_residency.audit.events.content import Content, accept, accept_own
+from vram_residency.audit.events.own import AuditLogAccessed
 from vram_residency.audit.events.pseudonym import Pseudonyms
 from vram_residency.audit.format.checkpoint import SignedCheckpoint
 from vram_residency.audit.format.receipt import Receipt
-from vram_residency.audit.store import machine
+from vram_residency.audit.publishing.witness import WitnessAnchor
+from vram_residency.audit.store import machine, signers
 from vram_residency.audit.store.directory import Directory, WriterLock
 from vram_residency.audit.store.keyring import Keyring
+from vram_residency.audit.writing import placement
 from vram_residency.audit.writing.buffer import BufferClosedError, EventBuffer, Ticket
 from vram_residency.audit.writing.creation import create_log
 from vram_residency.audit.writing.opening import Anchor, Opened, open_ledger
 from vram_residency.audit.writing.options import DEFAULT_OPTIONS, LogOptions
+from vram_residency.audit.writing.stats import NO_STATS, LogStats
 from vram_residency.audit.writing.writer import Writer
+from vram_residency.core import context
 from vram_residency.core.errors import AuditWriteError, InvalidEventError, LogClosedError
-
-
-class KeyPlacementWarning(UserWarning):
-    """The log's keys lie where they should not stay."""
-
-
-class LogStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts since this logger was opened, and where the log stands."""
-
-    accepted: int
-    waiting: int
-    capacity: int
-    dropped: int
-    dropped_critical: int
-    tree_size: int
-    checkpoint_size: int
-    epoch: int
-    write_failures: int
-    last_failure: str | None
-
 
 #: Logs to close at exit and to abandon in a forked child.
 _open_logs: set[AuditLogger] = set()
@@ -64,6 +48,7 @@ class AuditLogger:
         self._is_closed = False
         self._buffer = EventBuffer(capacity=options.capacity, reserved=options.reserved, clock=options.clock)
         self._notable_counts = (1, options.max_events)
+        self._audits_queries = options.audit_queries
         self._writer = Writer(
             opened.ledger,
             self._buffer,
@@ -75,6 +60,7 @@ class AuditLogger:
             opened.journal.prepare()
             self._writer.begin(opened.entry, opened.recovered)
             self._buffer.attach(opened.journal.install(opened.ledger.position.size))
+            self._writer.watch(opened.journal)
         except BaseException:
             opened.ledger.close()
             raise
@@ -87,28 +73,33 @@ class AuditLogger:
         service_id: str,
         keys: str | os.PathLike[str] | None = None,
         create: bool = False,
-        anchor: Anchor | None = None,
+        anchor: Anchor | WitnessAnchor | None = None,
         options: LogOptions = DEFAULT_OPTIONS,
     ) -> AuditLogger:
         """Open a log for writing; the entry log_opened is durable when this returns.
 
         ``service_id`` is the one that the log was made for. ``create`` makes log and keys where there are
         none, and warns; `vram audit init` is for production. ``keys`` names the key folder (default
-        ``<directory>.keys``), ``anchor`` a signed checkpoint kept elsewhere.
-        Raises ConfigurationError, LogLockedError, LogDamagedError, AuditWriteError.
+        ``<directory>.keys``), ``anchor`` a signed checkpoint kept elsewhere, or a witness, which is asked
+        before anything is signed: without its answer the log is not opened.
+        Raises ConfigurationError, LogLockedError, LogDamagedError, AuditWriteError, WitnessError.
         """
         place = Directory(directory)
         key_folder = Path(keys) if keys is not None else place.default_keys
         if create and not place.is_log:
             create_log(place.path, service_id=service_id, keys=keys, keep_genesis=True, options=options)
-            _warn_of_genesis_key(key_folder)
+            placement.warn_of_genesis_key(key_folder)
         elif keys is None and place.is_log:
-            _warn_of_default_keys(key_folder)
+            placement.warn_of_default_keys(key_folder)
         lock = _lock(place, options)
         try:
             keyring = Keyring(key_folder, files=options.files)
+            pseudonyms = Pseudonyms(keyring.read_pseudonym_key())
+            # Last, since it holds a descriptor.
+            if isinstance(anchor, WitnessAnchor):
+                anchor = anchor.ask(place.path, files=options.files)
             opened = open_ledger(place, keyring, service_id=service_id, anchor=anchor, options=options)
-            logger = cls(opened, lock, Pseudonyms(keyring.read_pseudonym_key()), options)
+            logger = cls(opened, lock, pseudonyms, options)
         except BaseException:
             lock.close()
             raise
@@ -150,16 +141,18 @@ class AuditLogger:
         """
         if self._is_closed:
             raise self._closed_error()
-        accepted = content.accept(event, self._pseudonymize)
+        accepted = accept(event, self._pseudonymize)
         ticket = Ticket() if durable else None
         try:
             waiting_count = self._buffer.put(accepted, ticket)
         except BufferClosedError:
             raise self._closed_error() from None
+        if not waiting_count:
+            raise self._buffer.refuse(accepted)
         if ticket is not None:
             self._writer.commit(until=ticket)
             return _receipt(ticket, accepted.kind.event_type)
-        if accepted.kind.is_critical or waiting_count in self._notable_counts:
+        if waiting_count in self._notable_counts or accepted.kind.is_critical:
             self._writer.notice(is_critical=accepted.kind.is_critical)
         return None
 
@@ -173,14 +166,8 @@ class AuditLogger:
         for event in events:
             if self._is_closed:
                 raise self._closed_error()
-            accepted = content.accept(event, self._pseudonymize)
-            ticket = Ticket()
-            try:
-                while not self._buffer.offer(accepted, ticket):
-                    self._writer.commit()
-            except BufferClosedError:
-                raise self._closed_error() from None
-            tickets.append((ticket, accepted.kind.event_type))
+            accepted = accept(event, self._pseudonymize)
+            tickets.append((self._put_patiently(accepted), accepted.kind.event_type))
         if tickets:
             self._writer.commit(until=tickets[-1][0])
         return [_receipt(ticket, event_type) for ticket, event_type in tickets]
@@ -201,6 +188,20 @@ class AuditLogger:
             raise self._closed_error()
         self._writer.tick()
 
+    def rotate_key(self, signer: str = signers.FILE) -> str:
+        """Let a new log key follow the old one, behind everything accepted so far; its vkey.
+
+        ``signer`` is ``file``, or ``ssh-agent:SHA256:…`` for a key that lies in an ssh-agent. The entry and
+        the next checkpoint are signed by both keys; then the old one is gone (docs/format/audit-log.md).
+        Raises LogClosedError, InvalidInputError, MissingKeyError, AuditWriteError: then the old key is still
+        in use, or the change is finished with the next write or opening.
+        """
+        if self._is_closed:
+            raise self._closed_error()
+        successor = signers.new_signer(signer, self._writer.checkpoint.origin)
+        self._writer.rotate_key(successor)
+        return str(successor.verifier)
+
     def close(self) -> None:
         """Write what waits, end the epoch, sign, give the lock back. May be called twice.
 
@@ -212,13 +213,31 @@ class AuditLogger:
     def query(self, **filters: Any) -> Iterator[bytes]:
         """The matching lines, without newline, as in audit.query. What waits is written first.
 
-        Filters: event (a name or several), shard, actor, since, until, severity, limit, follow.
+        Filters: event (a name or several), shard, actor, since, until, severity, limit, follow. With
+        LogOptions.audit_queries the query is recorded first, or raises as record_access() does.
         """
         from vram_residency.audit.reading.query import query
 
+        if self._audits_queries:
+            self.record_access(**filters)
         with contextlib.suppress(AuditWriteError, LogClosedError):  # what is durable can still be read
             self.flush()
         return query(self._writer.ledger.directory.path, **filters)
+
+    def record_access(self, **filters: Any) -> None:
+        """Make it durable that somebody reads the log: audit_log_accessed, with the filters of a query().
+
+        The accessor is the user of the context's actor, else the account that this process runs as. Raises
+        LogClosedError, AuditWriteError.
+        """
+        if self._is_closed:
+            raise self._closed_error()
+        actor = context.actor.get() or {}
+        event = AuditLogAccessed(
+            accessor=actor.get("user_id") or machine.user(),
+            query=json.dumps({name: value for name, value in filters.items() if value}, default=list),
+        )
+        self._writer.commit(until=self._put_patiently(accept_own(event)))
 
     def stats(self) -> LogStats:
         """Counts of this moment; takes no lock."""
@@ -243,6 +262,16 @@ class AuditLogger:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _put_patiently(self, accepted: Content) -> Ticket:
+        """Put an event into the buffer, writing what waits where there is no room; its ticket."""
+        ticket = Ticket()
+        try:
+            while not self._buffer.put(accepted, ticket):
+                self._writer.commit()
+        except BufferClosedError:
+            raise self._closed_error() from None
+        return ticket
 
     def _close(self, reason: str) -> None:
         if self._is_closed:
@@ -298,6 +327,9 @@ class _DisabledLogger(AuditLogger):
     def flush(self, timeout_s: float | None = None) -> None:
         pass
 
+    def rotate_key(self, signer: str = signers.FILE) -> str:  # noqa: ARG002 - there is no key
+        raise self._closed_error()
+
     def tick(self) -> None:
         pass
 
@@ -307,56 +339,26 @@ class _DisabledLogger(AuditLogger):
     def query(self, **filters: Any) -> Iterator[bytes]:  # noqa: ARG002 - nothing is kept
         return iter(())
 
+    def record_access(self, **filters: Any) -> None:
+        pass
+
     def stats(self) -> LogStats:
-        return _NO_STATS
+        return NO_STATS
 
 
-_NO_STATS = LogStats(
-    accepted=0,
-    waiting=0,
-    capacity=0,
-    dropped=0,
-    dropped_critical=0,
-    tree_size=0,
-    checkpoint_size=0,
-    epoch=0,
-    write_failures=0,
-    last_failure=None,
-)
 _DISABLED = _DisabledLogger()
 
 
 def _lock(place: Directory, options: LogOptions) -> WriterLock:
     place.read_config()  # no lock file is left behind in a directory that is not a log
     place.require_private()
-    try:
-        return WriterLock(place, holder=machine.writer(), files=options.files)
-    except OSError as error:
-        raise AuditWriteError(str(place.lock), "lock", error.strerror or str(error)) from error
+    return WriterLock(place, holder=machine.writer(), files=options.files)
 
 
 def _receipt(ticket: Ticket, event_type: str) -> Receipt:
     if ticket.receipt is None:
         raise InvalidEventError(event_type, "no entry could be made of it; it was counted as dropped")
     return ticket.receipt
-
-
-def _warn_of_default_keys(folder: Path) -> None:
-    warnings.warn(
-        f"the keys of this audit log lie beside it, in {folder}: move them to a place that readers of the "
-        "log cannot reach, and name that with --keys, or keys= in a program",
-        KeyPlacementWarning,
-        stacklevel=3,
-    )
-
-
-def _warn_of_genesis_key(folder: Path) -> None:
-    warnings.warn(
-        f"a new audit log was made and its genesis key kept in {folder}: who reads it can forge every entry; "
-        "move genesis.key off this machine (for production use `vram audit init`)",
-        KeyPlacementWarning,
-        stacklevel=3,
-    )
 
 
 def _close_at_exit() -> None:

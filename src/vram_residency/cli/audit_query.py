@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
-from vram_residency.cli import output
+from vram_residency.cli import access, output
+from vram_residency.cli.access import access_option
+from vram_residency.cli.filters import filter_options
 from vram_residency.cli.options import json_option
 
 #: Rows of one table: a longer answer comes in several, so that memory stays flat.
@@ -27,44 +30,33 @@ _SUBJECTS = (
 )
 _LAST = ("correlation_id", "actor", "worker_id")
 _CELL_CHARACTERS = 160
-_SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
 
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@filter_options
+@access_option
 @click.option(
-    "--event", "events", multiple=True, metavar="NAME", help="Of this type, vram_sealed; may be repeated."
+    "--keys",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the log's keys, for --record-access [default: DIR.keys].",
 )
-@click.option("--shard", metavar="ID", help="Entries about this shard.")
-@click.option("--actor", metavar="ID", help="Entries by this user or worker.")
-@click.option("--since", metavar="TIME", help="From this time on: 2025-10-02 or 2025-10-02T10:00:00Z.")
-@click.option("--until", metavar="TIME", help="Before this time.")
-@click.option(
-    "--severity",
-    metavar="WORD",
-    type=click.Choice(_SEVERITIES, case_sensitive=False),
-    help="CRITICAL, HIGH, MEDIUM or LOW.",
-)
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The first N of them.")
-@click.option("--follow", is_flag=True, help="Go on with new entries, until interrupted.")
 @json_option
 def query(
     directory: Path,
     *,
     events: tuple[str, ...],
-    shard: str | None,
-    actor: str | None,
-    since: str | None,
-    until: str | None,
-    severity: str | None,
-    limit: int | None,
-    follow: bool,
+    record_access: bool,
+    keys: Path | None,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """Show the entries that pass filters.
 
     One line each, cut to the width of a terminal: `vram audit show` gives an entry whole. With --json each
-    comes out as it stands in the log, byte for byte, one a line. Nothing is verified here.
+    comes out as it stands in the log, byte for byte, one a line. Nothing is verified here. --record-access
+    needs the keys, and that no writer is at work.
 
     \b
     Example:
@@ -73,23 +65,16 @@ def query(
     """
     from vram_residency.audit.reading.query import query as query_log
 
-    lines = query_log(
-        directory,
-        event=events or None,
-        shard=shard,
-        actor=actor,
-        since=since,
-        until=until,
-        severity=severity,
-        limit=limit,
-        follow=follow,
-    )
+    filters["event"] = events or None
+    lines = query_log(directory, **filters)
+    if record_access:
+        access.record(directory, keys, filters)
     if as_json:
         for line in lines:
             output.raw(line + b"\n")
-            if follow:
+            if filters["follow"]:
                 _flush()
-    elif follow:
+    elif filters["follow"]:
         _print_following(lines)
     else:
         shown = _print_tables(lines)

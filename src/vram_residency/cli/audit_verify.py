@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from vram_residency.cli import output
 from vram_residency.cli.errors import ExitCode
 from vram_residency.cli.options import json_option
+from vram_residency.cli.trust import TrustOptions, read_trust, trust_options
 
 if TYPE_CHECKING:
     from vram_residency.audit.reading.verdict import Verdict
@@ -30,28 +31,13 @@ _NEXT = {
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--vkey", metavar="V", help="The log's public key, name+hash+base64.")
-@click.option(
-    "--mac-key-file", metavar="F", type=click.Path(path_type=Path), help="File with K_0, 64 hex digits."
-)
-@click.option(
-    "--checkpoint", metavar="F", type=click.Path(path_type=Path), help="A checkpoint kept elsewhere."
-)
-@click.option(
-    "--keys",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="This machine's key folder [default: DIR.keys].",
-)
+@trust_options
 @json_option
 def verify(
     directory: Path,
     *,
-    vkey: str | None,
-    mac_key_file: Path | None,
-    checkpoint: Path | None,
-    keys: Path | None,
     as_json: bool,
+    **trust: Unpack[TrustOptions],
 ) -> ExitCode:
     """Check every byte of a log and give a verdict.
 
@@ -62,36 +48,16 @@ def verify(
       vram audit verify ./audit
       vram audit verify ./audit --vkey worker-gpu-0/…+…+… --checkpoint saved
     """
-    from vram_residency.audit.reading import source as reading
     from vram_residency.audit.reading.verification import verify as verify_log
 
-    mac_key = None if mac_key_file is None else _read_mac_key(mac_key_file)
-    note = None if checkpoint is None else reading.read_small(checkpoint)
+    given = read_trust(**trust)
     with output.progress("Checking entries") as advance:
-        verdict = verify_log(
-            directory, vkey=vkey, mac_key=mac_key, checkpoint=note, keys=keys, on_progress=advance
-        )
+        verdict = verify_log(directory, **given, on_progress=advance)
     if as_json:
         output.document(verdict)
     else:
         _print(verdict)
     return ExitCode(verdict.exit_code)
-
-
-def _read_mac_key(path: Path) -> bytes:
-    from vram_residency.audit.reading import source as reading
-    from vram_residency.core.errors import ConfigurationError
-    from vram_residency.core.keys import require_private
-
-    data = reading.read_small(path)
-    try:
-        require_private(path, mode=0o600)
-    except ConfigurationError as error:
-        # An auditor's own copy: worth a word, not a refusal.
-        output.note(
-            f"vram: warning: {output.safe(str(error))}: who reads K_0 can forge. {output.safe(error.hint)}"
-        )
-    return data
 
 
 def _print(verdict: Verdict) -> None:
@@ -141,6 +107,11 @@ def _facts(verdict: Verdict) -> list[tuple[str, str]]:
         facts.append(
             ("recovered", f"{verdict.recovered_entries} written after a crash, not yet authenticated at it")
         )
+    if verdict.pruned is not None:
+        gone = verdict.pruned
+        where = f"recorded {gone.recorded_at} at entry {gone.record_index}"
+        facts.append(("pruned", f"entries 0 to {gone.next_index - 1}, {where}"))
+        facts.append(("policy", gone.policy))
     if verdict.torn_bytes:
         facts.append(("torn", f"{verdict.torn_bytes} bytes of an unfinished last line, which is no entry"))
     return facts

@@ -21,6 +21,10 @@ COMMANDS = {
     "digest": ("vram_residency.cli.digest", "Print the digest of files, as b3sum does."),
     "check": ("vram_residency.cli.check", "Load a model, seal it, verify it, report, free it."),
     "audit": ("vram_residency.cli.audit", "Make, fill, verify and read audit logs."),
+    "proof": (
+        "vram_residency.cli.proof",
+        "Make and check proof bundles: entries, proofs, a page for the auditor.",
+    ),
 }
 _COMPLETION_VARIABLE = "_VRAM_COMPLETE"
 

@@ -19,6 +19,17 @@ def json_option(command: Command) -> Command:
     return with_json(with_debug(command))
 
 
+def signer_option(command: Command) -> Command:
+    """Add ``--signer`` (parameter ``signer``, default ``file``): where the private log key lies."""
+    return click.option(
+        "--signer",
+        default="file",
+        show_default=True,
+        metavar="S",
+        help="Where the log key lies: file, or ssh-agent:SHA256:… for an Ed25519 key in an ssh-agent.",
+    )(command)
+
+
 def device_option(command: Command) -> Command:
     """Add ``--device`` (parameter ``device``, default ``auto``)."""
     return click.option(

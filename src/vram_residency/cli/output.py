@@ -87,7 +87,9 @@ def safe_entry(text: str) -> str:
 
     A log that was tampered with may still hold anything, so each character goes through ``safe`` alone.
     """
-    return text if text.isascii() and text.isprintable() else "".join(map(safe, text))
+    from vram_residency.core.text import visible
+
+    return visible(text)
 
 
 def has_colour(stream: TextIO | None = None) -> bool:

@@ -43,10 +43,11 @@ def require_private(path: Path, *, mode: int) -> None:
         )
 
 
-def read_secret_file(path: Path) -> str:
+def read_secret_file(path: Path, *, must_be_private: bool = True) -> str:
     """Text of a 0600 file without the white space around it. Raises ConfigurationError."""
     try:
-        require_private(path, mode=0o600)
+        if must_be_private:
+            require_private(path, mode=0o600)
         with path.open("rb") as file:
             data = file.read(_SECRET_FILE_BYTES_MAX + 1)
     except OSError as error:

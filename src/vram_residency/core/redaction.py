@@ -65,6 +65,14 @@ _CREDENTIALS: _Sources = (
     ),
 )
 _TOKEN_USER_CHARACTERS_MIN = 16
+#: One of these, in any case, stands in whatever a pattern finds.
+_SIGNS = ("token", "pass", "key", "secret", "bearer", "eyj", "://", "pwd", "authorization")
+#: A long text is searched without the bytes that most texts are full of, hex digits above all, and so are the
+#: signs: what the text contains, its skeleton contains.
+_LONG_CHARACTERS = 1024
+_LOWER = bytes(range(256)).lower()
+_IGNORED = bytes(byte for byte in range(256) if _LOWER[byte] not in b"toknpsyrj:/wuhizb,_")
+_SKELETONS = tuple(sign.encode().translate(None, _IGNORED) for sign in _SIGNS)
 _LOOSE_PASSWORD = re.compile(r"""[^\s"'<>@]{1,256}@""")
 
 
@@ -127,19 +135,13 @@ def _spellings(value: str) -> set[str]:
 
 
 def _may_hold_secret(text: str) -> bool:
-    """Cheap and never wrongly False: one of these stands in whatever a pattern finds."""
+    """Cheap and never wrongly False."""
+    if len(text) >= _LONG_CHARACTERS and text.isascii():
+        skeleton = text.encode("ascii").translate(_LOWER, _IGNORED)
+        if not any(sign in skeleton for sign in _SKELETONS):
+            return False
     lowered = text.lower()
-    return (
-        "token" in lowered
-        or "pass" in lowered
-        or "key" in lowered
-        or "secret" in lowered
-        or "bearer" in lowered
-        or "eyj" in lowered
-        or "://" in lowered
-        or "pwd" in lowered
-        or "authorization" in lowered
-    )
+    return any(sign in lowered for sign in _SIGNS)
 
 
 @cache

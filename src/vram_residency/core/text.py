@@ -33,6 +33,14 @@ def clean(text: str) -> str:
     return _suspects().sub(_escape, text)
 
 
+def visible(text: str) -> str:
+    r"""What may be cleaned already, made safe to show: its ``\u{…}`` stay as they are.
+
+    Each character goes through `clean` alone. Not injective: for people, never for a record.
+    """
+    return text if text.isascii() and text.isprintable() else "".join(map(clean, text))
+
+
 def unescape(cleaned: str) -> str:
     """The text that `clean` was given. The inverse of `clean`, not of `cut`."""
     return re.sub(r"\\u\{([0-9A-F]{4,6})\}", lambda match: chr(int(match[1], 16)), cleaned)

@@ -35,9 +35,10 @@ class FileSource:
     MalformedModelError ("changed while it was read") where the file changes under us.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, name: str | None = None) -> None:
+        """Open ``path``; errors call it ``name`` where that is given."""
         self._fd = -1
-        self.path = printable_path(path)
+        self.path = printable_path(path) if name is None else name
         self._fd = open_regular(path)
         self._identity = _identity(os.fstat(self._fd))
         self.size_bytes = self._identity[0]

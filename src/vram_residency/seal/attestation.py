@@ -74,17 +74,10 @@ def open_attestation(unverified_envelope: object, *, public_key: bytes, nonce: s
     subject, (4) the nonce. Raises InvalidInputError naming the step that failed.
     """
     # (1)
-    try:
-        envelope = msgspec.convert(unverified_envelope, _Envelope)
-        payload = base64.b64decode(envelope.payload, validate=True)
-        signatures = [base64.b64decode(each.sig, validate=True) for each in envelope.signatures]
-    except (msgspec.ValidationError, binascii.Error, ValueError) as error:
-        raise _refused("is not a DSSE envelope") from error
+    payload, signatures = _parse_envelope(unverified_envelope)
     # (2)
     signed = _pae(payload)
-    if envelope.payload_type != PAYLOAD_TYPE or not any(
-        verify(public_key, sig, signed) for sig in signatures
-    ):
+    if not any(verify(public_key, sig, signed) for sig in signatures):
         raise _refused("carries no valid signature of the given key")
     # (3)
     attestation = _parse_statement(payload)
@@ -92,6 +85,24 @@ def open_attestation(unverified_envelope: object, *, public_key: bytes, nonce: s
     if attestation.nonce != nonce:
         raise _refused("answers another nonce")
     return attestation
+
+
+def unverified_attestation(envelope: object) -> Attestation:
+    """What an envelope says that it attests; whoever made it. Raises InvalidInputError for another form."""
+    payload, _ = _parse_envelope(envelope)
+    return _parse_statement(payload)
+
+
+def _parse_envelope(unverified_envelope: object) -> tuple[bytes, list[bytes]]:
+    try:
+        envelope = msgspec.convert(unverified_envelope, _Envelope)
+        payload = base64.b64decode(envelope.payload, validate=True)
+        signatures = [base64.b64decode(each.sig, validate=True) for each in envelope.signatures]
+    except (msgspec.ValidationError, binascii.Error, ValueError) as error:
+        raise _refused("is not a DSSE envelope") from error
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise _refused("is an envelope around something else")
+    return payload, signatures
 
 
 def _parse_statement(payload: bytes) -> Attestation:

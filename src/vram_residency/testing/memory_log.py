@@ -11,7 +11,8 @@ import msgspec
 
 from vram_residency.audit import events
 from vram_residency.audit.events.base import Event
-from vram_residency.audit.log import AuditLogger, LogStats
+from vram_residency.audit.log import AuditLogger
+from vram_residency.audit.writing.stats import LogStats
 from vram_residency.core import context
 from vram_residency.core.errors import AuditError, AuditWriteError
 

@@ -24,7 +24,7 @@ from vram_residency.core.text import TEXT_BYTES_MAX
 #: Events whose own fields take more are cleaned, and thereby cut, at emit().
 PAYLOAD_BYTES_MAX: Final = 16_384
 
-_RESERVED_TYPES: Final = frozenset({"policy_violation", "integrity_violation"})
+_RESERVED_TYPES: Final = frozenset({"policy_violation", "integrity_violation"}) | LOG_OWN_TYPES
 _RESERVED_PREFIX: Final = "seal_"
 
 _encode = msgspec.json.Encoder().encode
@@ -70,7 +70,10 @@ _kinds: dict[type, Kind] = {}
 
 def accept(event: Event, pseudonymize: Pseudonymize | None = None) -> Content:
     """Check an event and take its content. Raises InvalidEventError; then nothing was accepted."""
-    kind = _kinds.get(type(event)) or _learn(event)
+    try:
+        kind = _kinds[type(event)]
+    except KeyError:
+        kind = _learn(event)
     if not kind.check(event):
         raise InvalidEventError(kind.event_type, shape.find_fault(event))
     try:
@@ -85,6 +88,11 @@ def accept(event: Event, pseudonymize: Pseudonymize | None = None) -> Content:
     except UnicodeEncodeError:
         pass
     return _clean_now(kind, to_fields(event), pseudonymize)
+
+
+def accept_own(event: Event) -> Content:
+    """accept() for an event of the log's own that tells what others wrote: cleaned at once."""
+    return _clean_now(_kind_of(event_type_of(event), type(event)), to_fields(event), None)
 
 
 def recover(body: bytes) -> Content:

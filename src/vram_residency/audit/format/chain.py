@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from typing import Final
 
 KEY_BYTES: Final = 32
@@ -32,16 +33,26 @@ class MacChain:
 
     def __init__(self, key: bytes) -> None:
         padded = key.ljust(_BLOCK_BYTES, b"\0")
-        self._inner = hashlib.sha256(padded.translate(_INNER_PAD))
-        self._outer = hashlib.sha256(padded.translate(_OUTER_PAD))
+        self._copy_inner = hashlib.sha256(padded.translate(_INNER_PAD)).copy
+        self._copy_outer = hashlib.sha256(padded.translate(_OUTER_PAD)).copy
+
+    def macs(self, previous_mac: bytes, bodies: Iterable[bytes]) -> list[bytes]:
+        """The macs (32 bytes each) of entries that follow each other."""
+        copy_inner, copy_outer = self._copy_inner, self._copy_outer
+        mac = previous_mac
+        found = []
+        for body in bodies:
+            inner = copy_inner()
+            inner.update(mac + body)
+            outer = copy_outer()
+            outer.update(inner.digest())
+            mac = outer.digest()
+            found.append(mac)
+        return found
 
     def next(self, previous_mac: bytes, body: bytes) -> bytes:
-        """The mac (32 bytes) of an entry's body."""
-        inner = self._inner.copy()
-        inner.update(previous_mac + body)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return outer.digest()
+        """The mac (32 bytes) of one entry's body."""
+        return self.macs(previous_mac, (body,))[0]
 
 
 def next_mac(key: bytes, previous_mac: bytes, body: bytes) -> bytes:

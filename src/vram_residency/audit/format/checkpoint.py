@@ -78,8 +78,11 @@ class SignedCheckpoint(msgspec.Struct, frozen=True):
         return self.note_bytes
 
 
-def sign(checkpoint: Checkpoint, *keys: note.SignerKey) -> SignedCheckpoint:
-    """Sign a checkpoint. The caller keeps the promise never to sign two that contradict each other."""
+def sign(checkpoint: Checkpoint, *keys: note.Signer) -> SignedCheckpoint:
+    """Sign a checkpoint. The caller keeps the promise never to sign two that contradict each other.
+
+    Raises SignerUnavailableError.
+    """
     return SignedCheckpoint(checkpoint, note.sign(checkpoint.encode(), *keys))
 
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+from binascii import hexlify
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
@@ -97,7 +98,7 @@ def encode_body(
 
 def join_line(body: bytes, mac: bytes) -> bytes:
     """The line of ``body`` and its raw mac of 32 bytes."""
-    return b'%b,"mac":"%b"}' % (body, mac.hex().encode("ascii"))
+    return b"".join((body, _MAC_PREFIX, hexlify(mac), b'"}'))
 
 
 def split_line(line: bytes) -> tuple[bytes, bytes]:

@@ -14,7 +14,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -37,6 +37,10 @@ class NoteFormatError(ValueError):
 
 class NoteVerificationError(ValueError):
     """No known key signed the note, or a signature under a known key is wrong."""
+
+
+class SignerUnavailableError(Exception):
+    """A private key that lies elsewhere did not sign this time; the text says why."""
 
 
 class Signature(NamedTuple):
@@ -78,6 +82,17 @@ class VerifierKey(msgspec.Struct, frozen=True):
         return f"{self.name}+{self.id.hex()}+{_base64(_ALGORITHM_ED25519 + self.public_key)}"
 
 
+class Signer(Protocol):
+    """Who signs for a key: the private key itself, or something that reaches it where it lies."""
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The public half."""
+
+    def sign(self, message: bytes) -> bytes:
+        """The raw Ed25519 signature (64 bytes). Raises SignerUnavailableError."""
+
+
 class SignerKey:
     """A private key and its name; ``repr`` shows the public half."""
 
@@ -116,11 +131,15 @@ class SignerKey:
         return f"SignerKey({self.verifier})"
 
 
-def sign(text: str, *keys: SignerKey) -> bytes:
-    """The note of ``text`` with a signature by each key. Raises NoteFormatError."""
+def sign(text: str, *keys: Signer) -> bytes:
+    """The note of ``text`` with a signature by each key. Raises NoteFormatError, SignerUnavailableError."""
+    return join(text, [signature_of(text, key) for key in keys])
+
+
+def signature_of(text: str, key: Signer) -> Signature:
+    """One key's signature of a note's text. Raises NoteFormatError, SignerUnavailableError."""
     _require_text(text)
-    message = text.encode()
-    return join(text, (Signature(key.name, key.verifier.id, key.sign(message)) for key in keys))
+    return Signature(key.verifier.name, key.verifier.id, key.sign(text.encode()))
 
 
 def join(text: str, signatures: Iterable[Signature]) -> bytes:

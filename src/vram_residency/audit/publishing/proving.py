@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import msgspec
 
@@ -76,21 +77,41 @@ def prove_inclusion(
     log = SignedLog.open(directory)
     index = entry.index if isinstance(entry, Receipt) else entry
     _require_covered(log, index)
-    # 1. The hashes, from leaves that hash to the signed root.
-    spans = proof.inclusion_spans(index, log.size)
-    leaf = proof.Node(0, index)
-    nodes = log.nodes([leaf, *_nodes(spans)], on_progress)
-    # 2. The entry as it stands is the one that was signed, and the one that was promised.
-    _require_same(log, index, nodes[leaf])
-    if isinstance(entry, Receipt) and entry.leaf_hash != nodes[leaf].hex():
+    made = inclusions_of(log, {index: log.line(index)}, on_progress)[index]
+    # The entry is the one that was promised.
+    if isinstance(entry, Receipt) and entry.leaf_hash != made.leaf_hash.hex():
         raise LogDamagedError(
             str(log.directory), None, f"entry {index} is not the one for which the receipt was given"
         )
-    # 3. The proof proves it: a mistake here must not reach an auditor.
+    return made
+
+
+def inclusions_of(
+    log: SignedLog, lines: Mapping[int, bytes | None], on_progress: Progress | None = None
+) -> dict[int, Inclusion]:
+    """Prove of many entries in one pass that each line stands at its index; None for one that was pruned.
+
+    Raises as prove_inclusion does.
+    """
+    for index in lines:
+        _require_covered(log, index)
+    # 1. The hashes, from leaves that hash to the signed root.
+    spans = {index: proof.inclusion_spans(index, log.size) for index in lines}
+    leaves = {index: proof.Node(0, index) for index in lines}
+    wanted = [node for index in lines for node in (leaves[index], *_nodes(spans[index]))]
+    nodes = log.nodes(wanted, on_progress)
     signed = SignedCheckpoint(log.checkpoint.checkpoint, log.cosigned_note())
-    made = TlogProof(index, _hashes(spans, nodes), signed)
-    made.verify(nodes[leaf], log.config.verifier_keys(), origin=log.origin)
-    return Inclusion(nodes[leaf], made)
+    keys = log.config.verifier_keys()
+    found = {}
+    for index, line in lines.items():
+        leaf = nodes[leaves[index]]
+        # 2. The entry as it stands is the one that was signed.
+        _require_same(log, index, line, leaf)
+        # 3. The proof proves it: a mistake here must not reach an auditor.
+        made = TlogProof(index, _hashes(spans[index], nodes), signed)
+        made.verify(leaf, keys, origin=log.origin)
+        found[index] = Inclusion(leaf, made)
+    return found
 
 
 def prove_consistency(
@@ -145,8 +166,7 @@ def _require_covered(log: SignedLog, index: int) -> None:
         )
 
 
-def _require_same(log: SignedLog, index: int, signed_leaf: bytes) -> None:
-    line = log.line(index)
+def _require_same(log: SignedLog, index: int, line: bytes | None, signed_leaf: bytes) -> None:
     if line is not None and leaf_hash(line) != signed_leaf:
         raise LogDamagedError(
             str(log.directory.entries), None, f"entry {index} is not the one that was signed"

@@ -15,6 +15,7 @@ from vram_residency.audit.format import note, proof, tree
 from vram_residency.audit.format.checkpoint import CheckpointFormatError, SignedCheckpoint, open_signed
 from vram_residency.audit.format.entry import ENTRY_BYTES_MAX
 from vram_residency.audit.reading import source as reading
+from vram_residency.audit.reading.stored_leaves import stored_leaves
 from vram_residency.audit.store.directory import Directory, LogConfig
 from vram_residency.core.errors import LogDamagedError
 
@@ -96,8 +97,8 @@ class SignedLog:
     def leaves(self, start: int) -> Iterator[Leaf]:
         """Every entry from ``start`` up to the signed size; ends early where they are missing.
 
-        Entries before the first segment were pruned: their stored leaf hashes come without a line. Nothing
-        is verified: the caller compares the root. Raises LogDamagedError where a file cannot be read.
+        Entries before a segment were pruned: their stored leaf hashes come without a line. Nothing is
+        verified: the caller compares the root. Raises LogDamagedError where a file cannot be read.
         """
         try:
             yield from islice(self._leaves(start), max(self.size - start, 0))
@@ -134,35 +135,24 @@ class SignedLog:
 
     def _leaves(self, start: int) -> Iterator[Leaf]:
         segments = reading.segments(self.directory.entries)
-        first = segments[0].first_index if segments else self.size
-        if start < first:
-            yield from (Leaf(hash_, None) for hash_ in islice(self._stored_leaves(start), first - start))
-        index = max(start, first)
+        index = start
         for position, segment in enumerate(segments):
             is_passed = position + 1 < len(segments) and segments[position + 1].first_index <= index
             if is_passed:
                 continue
+            for hash_ in islice(self._stored_leaves(index), max(segment.first_index - index, 0)):
+                yield Leaf(hash_, None)
+                index += 1
             if segment.first_index > index:
-                return  # entries are missing
+                return  # not even leaf hashes
             for line in _lines_from(segment, index):
                 yield Leaf(tree.leaf_hash(line), line)
                 index += 1
 
     def _stored_leaves(self, start: int) -> Iterator[bytes]:
-        """The files under ``tree/`` from a leaf on, as far as they follow each other. Unverified."""
-        index = 0
-        for path in sorted(self.directory.tree.glob("*.leaves")):
-            if path.name != self.directory.leaves(index).name:
-                return
-            try:
-                with reading.open_regular(path) as file:
-                    size = os.fstat(file.fileno()).st_size // tree.HASH_BYTES
-                    skipped = min(max(start - index, 0), size)
-                    file.seek(skipped * tree.HASH_BYTES)
-                    yield from islice(iter(lambda: file.read(tree.HASH_BYTES), b""), size - skipped)
-            except OSError:
-                return
-            index += size
+        """As far as they can be read."""
+        with contextlib.suppress(OSError):
+            yield from stored_leaves(self.directory, start)
 
 
 def _read_checkpoint(place: Directory) -> bytes | OSError:
@@ -174,7 +164,7 @@ def _read_checkpoint(place: Directory) -> bytes | OSError:
 
 def _lines_from(segment: reading.Segment, index: int) -> Iterator[bytes]:
     """The whole lines of a segment from entry ``index`` on."""
-    with reading.open_regular(segment.path) as file:
+    with reading.open_segment(segment.path) as file:
         for line in islice(reading.lines(file), index - segment.first_index, None):
             if line.is_whole and len(line.data) <= ENTRY_BYTES_MAX:
                 yield line.data

@@ -31,14 +31,36 @@ _OK, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 200, 403, 404, 409, 422
 _ATTEMPTS_MAX: Final = 3
 
 
+class WitnessAnchor(msgspec.Struct, frozen=True):
+    """A witness that is asked whenever a log is opened for writing, before anything is signed.
+
+    ``url`` is its submission prefix, ``vkey`` its public key. ``AuditLogger.open(anchor=…)`` takes it.
+    """
+
+    url: str
+    vkey: str
+    timeout_s: float = TIMEOUT_S
+
+    def ask(self, directory: str | os.PathLike[str], *, files: Files = SYSTEM_FILES) -> bytes:
+        """The newest checkpoint, cosigned: the log is neither shorter than what the witness saw, nor another.
+
+        Raises as cosign() does: LogDamagedError where it is, WitnessError where the witness does not answer.
+        """
+        return cosign(directory, self.url, [self.vkey], timeout_s=self.timeout_s, files=files).note_bytes
+
+
 class Cosigned(msgspec.Struct, frozen=True):
-    """The checkpoint's size and root, who cosigned it when, and the files that keep it."""
+    """The checkpoint's size and root, who cosigned it when, and the files that keep it.
+
+    ``note_bytes`` is the log's own note of it.
+    """
 
     origin: str
     size: int
     root: bytes
     cosignatures: tuple[Cosignature, ...]
     paths: tuple[Path, ...]
+    note_bytes: bytes
 
 
 def cosign(
@@ -55,7 +77,7 @@ def cosign(
     and redirects not followed. Raises InvalidInputError (url, vkey), WitnessError (no or a wrong answer),
     LogDamagedError (the witness says that it saw a longer log or another one), AuditWriteError.
     """
-    keys = [_parse_vkey(text) for text in vkeys]
+    keys = [parse_witness_vkey(text) for text in vkeys]
     endpoint = Endpoint.parse(url, timeout_s=timeout_s)
     log = SignedLog.open(directory)
     # 1. The witness checks that the log continues what it saw before, and cosigns.
@@ -64,7 +86,7 @@ def cosign(
     found = _verified(log, endpoint, answer, keys)
     # 3. Kept in the log's directory, beside the checkpoint.
     paths = tuple(_keep(log, one, files) for one in found)
-    return Cosigned(log.origin, log.size, log.checkpoint.root, tuple(found), paths)
+    return Cosigned(log.origin, log.size, log.checkpoint.root, tuple(found), paths, log.checkpoint.note_bytes)
 
 
 class Answer(NamedTuple):
@@ -204,7 +226,8 @@ def _known_size(log: SignedLog, keys: list[WitnessKey]) -> int:
     return max(sizes)
 
 
-def _parse_vkey(text: str) -> WitnessKey:
+def parse_witness_vkey(text: str) -> WitnessKey:
+    """A witness's public key. Raises InvalidInputError."""
     try:
         return WitnessKey.parse(text.strip())
     except note.NoteFormatError as error:

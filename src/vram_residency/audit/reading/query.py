@@ -17,6 +17,7 @@ from vram_residency.audit.events.registry import canonical_type
 from vram_residency.audit.format.entry import ENTRY_BYTES_MAX, INTEGER_MAX
 from vram_residency.audit.reading import source as reading
 from vram_residency.audit.reading.prefilter import Prefilter
+from vram_residency.audit.reading.pruned import find_pruning
 from vram_residency.audit.store.directory import Directory
 from vram_residency.core.clock import parse_rfc3339, rfc3339
 from vram_residency.core.errors import InvalidInputError
@@ -97,6 +98,21 @@ def query(
     return _select(_blocks(place, follow=follow), filters, limit)
 
 
+def newest_segments(
+    directory: str | os.PathLike[str], *, event: Iterable[str]
+) -> Iterator[Iterator[dict[str, object]]]:
+    """Backwards through a log: for each segment, from the newest on, its entries of these types in order.
+
+    Unverified. Raises InvalidInputError.
+    """
+    place = _open_place(directory)
+    filters = Filters(events=_event_types(event))
+    for segment in reversed(reading.segments(place.entries)):
+        blocks = (block for block, _ in _whole_lines(segment, 0))
+        lines = _select(blocks, filters, None)
+        yield (entry for line in lines if (entry := parse(line)) is not None)
+
+
 class Found(msgspec.Struct, frozen=True):
     """An entry's line (without newline) and where it lies: file relative to the log, byte of its start."""
 
@@ -111,16 +127,25 @@ def find(directory: str | os.PathLike[str], index: int) -> Found:
     earlier = [segment for segment in reading.segments(place.entries) if segment.first_index <= index]
     found = _line_of(earlier[-1], index) if earlier and index <= INTEGER_MAX else None
     if found is None:
-        raise InvalidInputError(
-            "index",
-            f"the log has no entry {index}",
-            hint="Entries are numbered from 0; `vram audit query` lists them.",
-        )
+        raise _not_found(place, index)
     return found
 
 
+def _not_found(place: Directory, index: int) -> InvalidInputError:
+    record = find_pruning(place, index)
+    if record is None:
+        hint = "Entries are numbered from 0; `vram audit query` lists them."
+        return InvalidInputError("index", f"the log has no entry {index}", hint=hint)
+    policy = record.event.policy
+    return InvalidInputError(
+        "index",
+        f"entry {index} was pruned, as entry {record.index} of {record.timestamp} says, for: {policy}",
+        hint="Its leaf hash is kept: `vram audit prove inclusion` still proves it to who has the line.",
+    )
+
+
 def _line_of(segment: reading.Segment, index: int) -> Found | None:
-    with reading.open_regular(segment.path) as file:
+    with reading.open_segment(segment.path) as file:
         line = next(islice(reading.lines(file), index - segment.first_index, None), None)
     return Found(line.data, segment.name, line.offset) if line is not None and line.is_whole else None
 
@@ -161,7 +186,7 @@ def _blocks(place: Directory, *, follow: bool) -> Iterator[bytes]:
         for segment in reading.segments(place.entries):
             if done is not None and segment.first_index < done.first_index:
                 continue
-            start = offset if segment == done else 0
+            start = offset if done is not None and segment.first_index == done.first_index else 0
             done, offset = segment, start
             for block, end in _whole_lines(segment, start):
                 offset = end
@@ -173,7 +198,7 @@ def _blocks(place: Directory, *, follow: bool) -> Iterator[bytes]:
 
 def _whole_lines(segment: reading.Segment, start: int) -> Iterator[tuple[bytes, int]]:
     try:
-        with reading.open_regular(segment.path) as file:
+        with reading.open_segment(segment.path) as file:
             file.seek(start)
             yield from reading.blocks(file)
     except FileNotFoundError:

@@ -17,6 +17,8 @@ from vram_residency.audit.events import own as own_events
 from vram_residency.audit.events.registry import BUILT_IN, LOG_OWN_TYPES
 from vram_residency.audit.format import chain, tree
 from vram_residency.audit.format.entry import MAC_SUFFIX_BYTES, Entry, EntryFormatError, parse_entry
+from vram_residency.audit.reading.key_chain import KeyChain
+from vram_residency.audit.reading.pruned import Boundary, PruneRecord, Start
 from vram_residency.audit.reading.scan import Stretch
 from vram_residency.audit.reading.segment_check import SegmentCheck
 from vram_residency.audit.reading.verdict import Fault
@@ -43,22 +45,28 @@ class Replay:
         mac_state: MacState | None = None,
         sizes: Iterable[int] = (),
         sha256_of: Callable[[str], str],
+        start: Start | None = None,
     ) -> None:
         """``mac_state`` serves where there is no genesis key; ``sizes`` are those whose roots are wanted.
 
-        ``sha256_of`` gives the SHA-256 (hex) of an earlier segment by its file's name.
+        ``sha256_of`` gives the SHA-256 (hex) of an earlier segment by its file's name; ``start`` is what a
+        log without its first entries begins with.
         """
-        self.index = 0
+        self.start = start
+        self.index = self.start_index = 0 if start is None else start.boundary.index
         self.recovered_entries = 0
-        #: Hex SHA-256 of log.json as the last opening saw it; None where a key was rotated since.
-        self.log_json_sha256: str | None = None
         #: Root hashes by tree size, for the sizes asked for.
-        self.roots: dict[int, bytes] = {}
+        self.roots: dict[int, bytes] = {} if start is None else dict(start.roots)
         #: From which entry on macs were checked.
-        self.mac_checked_from: int | None = None if genesis_key is None else 0
+        self.mac_checked_from: int | None = None if genesis_key is None else self.start_index
+        #: Where each segment that was read begins.
+        self.boundaries: dict[int, Boundary] = {}
+        #: The newest segments_pruned, and the one that tells of ``start``.
+        self.newest_record: PruneRecord | None = None
+        self.start_record: PruneRecord | None = None
         #: The first entry that came too late after the last epoch_closed.
         self.unsealed: Fault | None = None
-        self.segment = SegmentCheck(sha256_of)
+        self.segment = SegmentCheck(sha256_of, self.start_index)
 
         self._config = config
         self._sizes = frozenset(sizes)
@@ -66,15 +74,32 @@ class Replay:
         self._mac_state = mac_state if genesis_key is None else None
         self._previous_mac = chain.initial_mac(config.origin)
         self._epoch = 0
-        # vkeys stand in order of use: entry 0 was written under the first.
-        self._vkeys = list(config.vkeys)
-        self.key_id = config.verifier_keys()[0].id.hex()
+        #: Later keys must follow by key_rotated; macs and tree show that nobody changed the first entry.
+        self.log_keys = KeyChain(config, None if start is None else start.key_id)
+        self.key_id = self.log_keys.key_id
         self._frontier = tree.Frontier()
         self._leaves: list[bytes] = []
         self._seal_deadline = _END_OF_TIME
         self._late: Fault | None = None
         self._last_types = ("", "")
         self._last_timestamp = ""
+        if start is not None:
+            self._begin_at(start)
+
+    @property
+    def checks_every_mac(self) -> bool:
+        """Whether the macs of all entries that are there are checked."""
+        return self.mac_checked_from == self.start_index
+
+    def has_checked_mac(self, index: int) -> bool:
+        """Whether the mac of this entry, which was read, is one of those."""
+        return self.mac_checked_from is not None and index >= self.mac_checked_from
+
+    def _begin_at(self, start: Start) -> None:
+        boundary = start.boundary
+        self._epoch, self._previous_mac, self._frontier = boundary.epoch, boundary.mac, start.frontier
+        if self._key is not None:
+            self._key = chain.epoch_key(self._key, boundary.epoch)
 
     def root(self) -> bytes:
         """The root hash of all entries so far."""
@@ -100,6 +125,7 @@ class Replay:
         self._check_mac(entry, line)
         # 3. Its place and its log.
         self._check_place(entry)
+        self._check_order(entry)
         # 4. What the log says of itself is recomputed.
         self._check_seal_time(entry)
         if entry.event_type in LOG_OWN_TYPES:
@@ -128,13 +154,16 @@ class Replay:
         end = self.index + stretch.count
         key_from = 0 if self._mac_state is None else self._mac_state.tree_size
         stops = (key_from, *self._sizes)
-        if self.index in {0, key_from} or any(self.index < stop < end for stop in stops):
+        if self.index in {self.start_index, key_from} or any(self.index < stop < end for stop in stops):
             return False
         # 3. None may come too late; once one did, later ones change nothing.
-        is_late = self._late is not None or stretch.latest_timestamp > self._seal_deadline
+        is_late = self._late is not None or stretch.last_timestamp > self._seal_deadline
         if is_late and self.unsealed is None:
             return False
-        # 4. The entries become leaves.
+        # 4. No time may step back unseen.
+        if stretch.first_timestamp < self._last_timestamp:
+            return False
+        # 5. The entries become leaves.
         self.root()
         self._frontier = self._frontier.extend_subtrees(stretch.subtrees)
         self.index = end
@@ -149,7 +178,7 @@ class Replay:
         state = self._mac_state
         if self._key is None and state is not None:
             return state.key, state.epoch, state.tree_size
-        return self._key, self._epoch, 0 if state is None else state.tree_size
+        return self._key, self._epoch, self.start_index if state is None else state.tree_size
 
     def finish(self) -> None:
         """To be called after the last line."""
@@ -159,6 +188,7 @@ class Replay:
     def begin_segment(self, name: str) -> None:
         """The next line is the first of this file."""
         self.segment.begin(name)
+        self.boundaries[self.index] = Boundary(self.index, self._epoch, self._previous_mac, self.root())
 
     def _note_root(self) -> None:
         if self.index in self._sizes and self.index not in self.roots:
@@ -190,6 +220,11 @@ class Replay:
         if entry.audit_id != f"{self.key_id}-{self.index}":
             raise Fault("tampered", "audit_id does not begin with the log key's id")
 
+    def _check_order(self, entry: Entry) -> None:
+        """Sections 2 and 6: order is by index, and a clock that steps back is itself an entry."""
+        if entry.timestamp < self._last_timestamp and entry.event_type != "clock_stepped_back":
+            raise Fault("tampered", "the timestamp steps back without a clock_stepped_back before it")
+
     def _check_seal_time(self, entry: Entry) -> None:
         """Section 6, unsealed: nothing may come later than two intervals after the last epoch_closed."""
         if self._is_fresh_start(entry):
@@ -206,9 +241,12 @@ class Replay:
             self._seal_deadline = self._deadline(entry.timestamp)
 
     def _is_fresh_start(self, entry: Entry) -> bool:
-        """Whether time without a writer is accounted for: a new log, a crash, or a close in due form."""
-        if self.index == 0 or entry.event_type != "log_opened":
-            return self.index == 0
+        """Whether time without a writer is accounted for: a new log, a crash, or a close in due form.
+
+        What came before the first entry of a pruned log nobody can tell.
+        """
+        if self.index == self.start_index or entry.event_type != "log_opened":
+            return self.index == self.start_index
         was_closed = self._last_types == ("log_closed", "epoch_closed")
         return was_closed or entry.fields.get("clean") is False
 
@@ -233,11 +271,15 @@ class Replay:
             case own_events.LogOpened():
                 self._check_log_opened(event)
             case own_events.SegmentRotated():
+                if self.index != self.start_index and self._last_types[1] != "epoch_closed":
+                    raise Fault("tampered", "segment_rotated does not follow the end of an epoch")
                 self.segment.check(event)
             case own_events.KeyRotated():
                 self._check_key_rotated(event)
-            case own_events.ClockSteppedBack():
+            case own_events.ClockSteppedBack() if self._last_timestamp or not self.start_index:
                 self._check_clock(event, entry.timestamp)
+            case own_events.SegmentsPruned():
+                self._check_pruned(PruneRecord(self.index, entry.timestamp, event))
             case _:
                 pass  # the others hold no number that could be recomputed from here
 
@@ -258,7 +300,7 @@ class Replay:
         if event.recovered_events and (first is None or first + event.recovered_events > self.index):
             raise Fault("tampered", "log_opened counts more recovered entries than there are")
         self.recovered_entries += event.recovered_events
-        self.log_json_sha256 = event.log_json_sha256
+        self.log_keys.note_opening(event.log_json_sha256)
 
     def _check_clock(self, event: own_events.ClockSteppedBack, timestamp: str) -> None:
         try:
@@ -269,12 +311,30 @@ class Replay:
         if abs(step_ns // _NS_PER_US - event.by_us) > 1:
             raise Fault("tampered", "clock_stepped_back does not agree with the timestamps")
 
+    def _check_pruned(self, record: PruneRecord) -> None:
+        """Section 7: what it says of the log at next_index is recomputed, and records follow each other."""
+        event, previous = record.event, self.newest_record
+        follows = previous.next_index if previous else 0 if self.start is None else event.first_index
+        if not follows == event.first_index < event.next_index <= self.index:
+            raise Fault("tampered", "segments_pruned does not name the entries that could be removed then")
+        try:
+            stated = Boundary.of(event)
+        except ValueError as error:
+            raise Fault("tampered", f"segments_pruned is malformed: {error}") from None
+        known = self.boundaries.get(event.next_index)
+        is_gone = event.next_index < self.start_index
+        if known != stated and not (is_gone and self.roots.get(event.next_index) == stated.root):
+            raise Fault("tampered", "segments_pruned does not agree with the entries that it names")
+        self.newest_record = record
+        if self.start is not None and event.next_index == self.start_index:
+            self.start_record = record
+
     def _check_key_rotated(self, event: own_events.KeyRotated) -> None:
-        position = self._vkeys.index(event.old_vkey) if event.old_vkey in self._vkeys else -1
-        if position < 0 or self._vkeys[position + 1 : position + 2] != [event.new_vkey]:
-            raise Fault("tampered", "key_rotated does not agree with the keys in log.json")
-        self.key_id = self._config.verifier_keys()[position + 1].id.hex()
-        self.log_json_sha256 = None
+        try:
+            self.log_keys.follow(self.index, event)
+        except ValueError as error:
+            raise Fault("tampered", f"key_rotated is not signed by the log's key: {error}") from None
+        self.key_id = self.log_keys.key_id
 
 
 class RootFault(Fault):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from typing import BinaryIO, Final
 
 import msgspec
@@ -29,10 +28,10 @@ from vram_residency.audit.reading.shapes import Row, Shapes
 
 #: What is worked on at once: small enough to stay in a core's cache.
 _BATCH_BYTES: Final = 1 << 17
+#: What one scan keeps at most, however long its range: leaves of a stretch, bytes of singles.
+_STRETCH_LEAVES_MAX: Final = 1 << 16
+_SINGLES_BYTES_MAX: Final = 1 << 25
 _LINE_BYTES_MAX: Final = ENTRY_BYTES_MAX + 1
-_INNER_PAD: Final = bytes(0x36 ^ byte for byte in range(256))
-_OUTER_PAD: Final = bytes(0x5C ^ byte for byte in range(256))
-_HMAC_BLOCK_BYTES: Final = 64
 
 
 class ScanJob(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
@@ -68,7 +67,7 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True, tag="stretch"):
     """Ordinary entries that follow from each other; True if entry ``first_index`` - 1 had ``previous_mac``.
 
     They lie in bytes ``start`` to ``end``. ``epoch`` is the epoch whose key made the macs, None where macs
-    were not checked. Timestamps as in the lines.
+    were not checked. Timestamps are as in the lines, none earlier than the one before it.
     """
 
     first_index: int
@@ -79,8 +78,8 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True, tag="stretch"):
     epoch: int | None
     previous_mac: bytes
     last_mac: bytes
+    first_timestamp: str
     last_timestamp: str
-    latest_timestamp: str
     subtrees: list[tree.Subtree]
 
 
@@ -143,6 +142,7 @@ class _Scanner:
         self._previous_mac: bytes | None = None
         self._key: bytes | None = None
         self._epoch: int | None = None
+        self._singles_bytes = 0
         self._open: _OpenStretch | None = None
 
     def add(self, offset: int, data: bytes) -> None:
@@ -189,6 +189,9 @@ class _Scanner:
 
     def _add_single(self, entry: Entry, line: bytes) -> None:
         self.end_stretch()
+        self._singles_bytes += len(line)
+        if self._singles_bytes > _SINGLES_BYTES_MAX:
+            raise _EndOfScanError
         self.items.append(Single(self._offset, line))
         self._offset += len(line) + 1
         self._previous_mac = entry.unverified_mac
@@ -205,17 +208,22 @@ class _Scanner:
             return
         indexes, timestamps, macs = zip(*rows, strict=True)
         expected = tuple([b"%d" % index for index in range(self._index, self._index + len(rows))])
-        if indexes != expected or len(max(lines, key=len)) > ENTRY_BYTES_MAX:
+        sizes = list(map(len, lines))
+        if indexes != expected or max(sizes) > ENTRY_BYTES_MAX:
             raise _EndOfScanError
         stretch = self._stretch(lines[0])
+        if sorted(timestamps) != list(timestamps) or timestamps[0] < stretch.last_timestamp:
+            raise _EndOfScanError
         if stretch.epoch is not None:
             self._require_macs(lines, macs)
-        stretch.leaves += [sha256(b"\x00" + line).digest() for line in lines]
+        stretch.leaves += tree.leaf_hashes_of(lines)
+        stretch.first_timestamp = stretch.first_timestamp or timestamps[0]
         stretch.last_timestamp = timestamps[-1]
-        stretch.latest_timestamp = max(stretch.latest_timestamp, *timestamps)
         self._index += len(rows)
-        self._offset += sum(map(len, lines)) + len(lines)
+        self._offset += sum(sizes) + len(lines)
         self._previous_mac = bytes.fromhex(macs[-1].decode("ascii"))
+        if len(stretch.leaves) >= _STRETCH_LEAVES_MAX:
+            self.end_stretch()
 
     def _stretch(self, first_line: bytes) -> _OpenStretch:
         if self._open is None:
@@ -241,7 +249,8 @@ class _Scanner:
     def _require_macs(self, lines: Sequence[bytes], macs: Sequence[bytes]) -> None:
         if self._key is None or self._previous_mac is None:
             raise _EndOfScanError
-        expected = _macs(self._key, self._previous_mac, lines)
+        bodies = [line[:-MAC_SUFFIX_BYTES] for line in lines]
+        expected = chain.MacChain(self._key).macs(self._previous_mac, bodies)
         if not hmac.compare_digest(b"".join(expected).hex().encode("ascii"), b"".join(macs)):
             raise _EndOfScanError
 
@@ -260,8 +269,8 @@ class _OpenStretch:
     def __init__(self, first_index: int, start: int, previous_mac: bytes, epoch: int | None) -> None:
         self.epoch = epoch
         self.leaves: list[bytes] = []
+        self.first_timestamp = b""
         self.last_timestamp = b""
-        self.latest_timestamp = b""
         self._first_index = first_index
         self._start = start
         self._previous_mac = previous_mac
@@ -276,24 +285,7 @@ class _OpenStretch:
             epoch=self.epoch,
             previous_mac=self._previous_mac,
             last_mac=last_mac,
+            first_timestamp=self.first_timestamp.decode("ascii"),
             last_timestamp=self.last_timestamp.decode("ascii"),
-            latest_timestamp=self.latest_timestamp.decode("ascii"),
             subtrees=tree.cover(self._first_index, self.leaves),
         )
-
-
-def _macs(key: bytes, previous_mac: bytes, lines: Sequence[bytes]) -> list[bytes]:
-    """``chain.next_mac`` for line after line; the two padded keys (RFC 2104) are hashed only once."""
-    block = key.ljust(_HMAC_BLOCK_BYTES, b"\x00")
-    copy_inner = sha256(block.translate(_INNER_PAD)).copy
-    copy_outer = sha256(block.translate(_OUTER_PAD)).copy
-    mac = previous_mac
-    macs = []
-    for line in lines:
-        inner = copy_inner()
-        inner.update(mac + line[:-MAC_SUFFIX_BYTES])
-        outer = copy_outer()
-        outer.update(inner.digest())
-        mac = outer.digest()
-        macs.append(mac)
-    return macs

@@ -43,7 +43,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class HashJob(msgspec.Struct, frozen=True, tag="hash"):
-    """The SHA-256 of a whole file."""
+    """The SHA-256 of a whole segment; of an archived one, of what it holds."""
 
     path: bytes
 
@@ -89,7 +89,7 @@ class LocalScanner:
     def answer(self, job: Job) -> Answer:
         """Do the job here and now. A file that cannot be read gives an empty answer."""
         try:
-            with reading.open_regular(Path(os.fsdecode(job.path))) as file:
+            with reading.open_segment(Path(os.fsdecode(job.path))) as file:
                 if isinstance(job, HashJob):
                     return Answer(sha256=_sha256(file))
                 name = (job.service_id, job.key_id)

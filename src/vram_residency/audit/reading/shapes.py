@@ -28,6 +28,7 @@ _REST: Final = (
 _STRING: Final = rb'"' + _PLAIN + rb"(?:" + _REST + _PLAIN + rb')*+"'
 _INTEGER: Final = rb"(?:0|-?[1-9][0-9]{0,17})"
 _TIMESTAMP: Final = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+_HEX_DIGITS: Final = b"0123456789abcdef"
 _EVENT_TYPE = re.compile(r"[a-z0-9_.]+\Z")
 _SCALARS: Final = {str: _STRING, int: _INTEGER, bool: rb"(?:true|false)", type(None): rb"null"}
 _encode = msgspec.json.Encoder().encode
@@ -56,7 +57,11 @@ class Shapes:
             if not self._count:
                 return []
             self._pattern = self._compile()
-        return self._pattern.findall(data)
+        rows = self._pattern.findall(data)
+        # Cheaper for all macs at once than digit by digit in the pattern.
+        if b"".join([row[2] for row in rows]).translate(None, _HEX_DIGITS):
+            rows = [row for row in rows if not row[2].translate(None, _HEX_DIGITS)]
+        return rows
 
     def learn(self, entry: Entry) -> None:
         """Recognise lines like this one from now on."""
@@ -81,7 +86,7 @@ class Shapes:
             + _TIMESTAMP
             + rb')","event_type":"(?:'
             + rb"|".join(types)
-            + rb'),"mac":"([0-9a-f]{64})"\}\n'
+            + rb'),"mac":"(.{64})"\}\n'
         )
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from vram_residency.audit.format.entry import ENTRY_BYTES_MAX
+from vram_residency.audit.store.archive import ARCHIVE_SUFFIX, content_bytes, is_archive, open_archive
 
 SMALL_FILE_BYTES_MAX: Final = 65_536
 _BLOCK_BYTES: Final = 1 << 20
-_SEGMENT_NAME: Final = re.compile(r"([0-9]{20})\.jsonl\Z")
+_SEGMENT_NAME: Final = re.compile(r"([0-9]{20})\.jsonl(\.zst)?\Z")
 _INDEX_MAX: Final = 2**63 - 1
 
 
@@ -33,11 +34,20 @@ class Line(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A file of entries by the index of its first one; ``name`` is relative to the log's directory."""
+    """A file of entries by the index of its first one; ``name`` is relative to the log's directory.
+
+    ``twin`` is the archive where one lies beside the segment: archiving was under way.
+    """
 
     first_index: int
     path: Path
     name: str
+    twin: Path | None = None
+
+    @property
+    def plain_name(self) -> str:
+        """The name of the file as it was written, without its folder."""
+        return self.path.name.removesuffix(ARCHIVE_SUFFIX)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -49,6 +59,33 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb", buffering=1 << 18)
 
 
+def open_segment(path: Path) -> BinaryIO:
+    """Open a segment to read its entries, also where it is archived, or is just now. Raises OSError."""
+    try:
+        return _open_entries(path)
+    except FileNotFoundError:
+        if is_archive(path):
+            raise
+        return _open_entries(path.with_name(path.name + ARCHIVE_SUFFIX))
+
+
+def _open_entries(path: Path) -> BinaryIO:
+    file = open_regular(path)
+    if not is_archive(path):
+        return file
+    try:
+        return open_archive(file, path)
+    except BaseException:
+        file.close()
+        raise
+
+
+def segment_bytes(path: Path) -> int:
+    """How many bytes of entries a segment holds; of an archive what its header says. Raises OSError."""
+    with open_regular(path) as file:
+        return content_bytes(file, path) if is_archive(path) else os.fstat(file.fileno()).st_size
+
+
 def read_small(path: Path) -> bytes:
     """At most one byte more than SMALL_FILE_BYTES_MAX, so that a longer file is seen to be so."""
     with open_regular(path) as file:
@@ -57,12 +94,18 @@ def read_small(path: Path) -> bytes:
 
 def segments(entries: Path) -> list[Segment]:
     """The segments in the order of their names; other files are none of ours. Raises OSError."""
-    found = []
+    plain: dict[int, str] = {}
+    archived: dict[int, str] = {}
     for name in os.listdir(entries):  # noqa: PTH208 - names alone; a Path for each would be waste
         match = _SEGMENT_NAME.match(name)
         if match is not None and int(match[1]) <= _INDEX_MAX:
-            found.append(Segment(int(match[1]), entries / name, f"entries/{name}"))
-    return sorted(found)
+            (archived if match[2] else plain)[int(match[1])] = name
+    found = []
+    for first_index, name in sorted({**archived, **plain}.items()):
+        has_twin = first_index in plain and first_index in archived
+        twin = entries / archived[first_index] if has_twin else None
+        found.append(Segment(first_index, entries / name, f"entries/{name}", twin))
+    return found
 
 
 def lines(file: BinaryIO) -> Iterator[Line]:

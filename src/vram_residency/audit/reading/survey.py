@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +27,8 @@ from vram_residency.audit.reading.scanners import (
     ScannerProcesses,
     Scanners,
 )
-from vram_residency.audit.reading.verdict import Fault
+from vram_residency.audit.reading.verdict import Fault, GapFault
+from vram_residency.audit.store.archive import ArchiveFormatError, is_archive
 from vram_residency.audit.store.directory import Directory, LogConfig
 
 #: What one scan takes on.
@@ -52,9 +52,18 @@ class _Part(NamedTuple):
 
     @property
     def ranges(self) -> Iterator[tuple[int, int]]:
-        """Start and end (exclusive) of what one scan takes on, from the first byte to the last."""
-        for start in range(0, self.size_bytes, RANGE_BYTES):
-            yield start, min(start + RANGE_BYTES, self.size_bytes)
+        """Start and end (exclusive) of what one scan takes on, from the first byte to the last.
+
+        An archive is one range: nobody can begin in its middle.
+        """
+        step = max(self.size_bytes, 1) if self.is_archived else RANGE_BYTES
+        for start in range(0, self.size_bytes, step):
+            yield start, min(start + step, self.size_bytes)
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether its size is what the archive states, and final."""
+        return is_archive(self.segment.path)
 
 
 class Survey:
@@ -93,14 +102,17 @@ class Survey:
 
     def run(self, replay: Replay) -> None:
         """Give all entries to ``replay``. Raises Fault."""
-        parts = self._list()
+        # What lies before the start was to be removed.
+        parts = [part for part in self._list() if part.segment.first_index >= replay.start_index]
+        if parts:
+            _check_name(parts[0].segment, replay)
         total_bytes = sum(part.size_bytes for part in parts)
         done_bytes = 0
         with self._open_scanners(total_bytes) as scanners:
             scans = self._scans(scanners, parts, replay)
             for part in parts:
                 is_last = part is parts[-1]
-                for offset in self._take(part.segment, replay, part.ranges, scans, is_last=is_last):
+                for offset in self._take(part, replay, scans, is_last=is_last):
                     self._on_progress(done_bytes + offset, total_bytes)
                 done_bytes += part.size_bytes
         replay.finish()
@@ -135,7 +147,7 @@ class Survey:
                 if len(under_way) > scanners.ahead:
                     yield under_way.popleft()
             if part is not parts[-1]:  # the next one may state this one's hash
-                name = part.segment.path.name
+                name = part.segment.plain_name
                 self._hashes[name] = scanners.submit(HashJob(os.fsencode(part.segment.path)))
         yield from under_way
 
@@ -160,26 +172,31 @@ class Survey:
 
     def _take(
         self,
-        segment: reading.Segment,
+        part: _Part,
         replay: Replay,
-        ranges: Iterable[tuple[int, int]],
         scans: Iterator[Pending],
         *,
         is_last: bool,
     ) -> Iterator[int]:
         """A segment, range by range; gives how many of its bytes are done."""
+        segment = part.segment
         _check_name(segment, replay)
-        replay.begin_segment(segment.path.name)
+        replay.begin_segment(segment.plain_name)
         self.end = (segment.name, 0)
         try:
-            with reading.open_regular(segment.path) as file:
-                for (_, end), pending in zip(ranges, scans, strict=False):
+            with reading.open_segment(segment.path) as file:
+                for (_, end), pending in zip(part.ranges, scans, strict=False):
                     self._absorb(_wait(pending).items, segment, replay)
                     # What the scan did not vouch for.
                     self._feed(file, end, segment, replay, is_last=is_last)
                     yield self.end[1]
                 # What was written since the segment was listed, and the end of a torn line.
-                self._feed(file, None, segment, replay, is_last=is_last)
+                if not part.is_archived or self.end[1] < part.size_bytes:
+                    self._feed(file, None, segment, replay, is_last=is_last)
+            _check_twin(segment)
+        except ArchiveFormatError as error:
+            fault = Fault("tampered", f"the archive is malformed: {error.strerror}")
+            raise fault.at(replay.index, segment.name, self.end[1]) from None
         except OSError as error:
             raise unreadable(segment.name, error) from None
 
@@ -238,11 +255,21 @@ def unreadable(file: str, error: OSError) -> Fault:
 
 def _check_name(segment: reading.Segment, replay: Replay) -> None:
     if segment.first_index > replay.index:
-        fault = Fault("truncated", "entries are missing before this segment")
-        raise fault.at(replay.index, segment.name, 0)
+        raise GapFault(segment.first_index).at(replay.index, segment.name, 0)
     if segment.first_index < replay.index:
         fault = Fault("tampered", "the segment overlaps the one before it")
         raise fault.at(replay.index, segment.name, 0)
+
+
+def _check_twin(segment: reading.Segment) -> None:
+    """Where a crash left a segment and its archive, they hold the same bytes."""
+    if segment.twin is None:
+        return
+    paths = (segment.path, segment.twin)
+    own, twin = (LocalScanner().answer(HashJob(os.fsencode(path))).sha256 for path in paths)
+    if own != twin:
+        name = f"entries/{segment.twin.name}"
+        raise Fault("tampered", "the archive does not hold the bytes of the segment beside it", file=name)
 
 
 def _wait(pending: Pending) -> Answer:
@@ -254,10 +281,9 @@ def _wait(pending: Pending) -> Answer:
 
 def _size_bytes(path: Path) -> int:
     try:
-        found = path.stat()
+        return reading.segment_bytes(path)
     except OSError:
-        return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return 0  # reading it says why
 
 
 def _core_count() -> int:

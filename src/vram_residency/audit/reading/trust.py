@@ -13,9 +13,8 @@ import msgspec
 from vram_residency.audit.format import note
 from vram_residency.audit.format.chain import KEY_BYTES
 from vram_residency.audit.reading.verdict import Trust
-from vram_residency.audit.store.keyring import Keyring, MacState, require_key_folder
+from vram_residency.audit.store.keyring import Keyring, MacState, read_genesis_key, require_key_folder
 from vram_residency.core.errors import InvalidInputError, LogDamagedError, MissingKeyError, VramError
-from vram_residency.core.keys import read_secret_file
 
 _HEX_KEY: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
 
@@ -90,8 +89,7 @@ def _local(folder: Path) -> TrustedKeys:
     require_key_folder(folder)
     has_log_key = (folder / "log.key").exists()
     signer = Keyring(folder).signer if has_log_key else None
-    genesis_path = folder / "genesis.key"
-    genesis_key = parse_mac_key(read_secret_file(genesis_path)) if genesis_path.exists() else None
+    genesis_key = read_genesis_key(folder)
     if signer is None and genesis_key is None:
         raise MissingKeyError(str(folder), "holds neither log.key nor genesis.key")
     return TrustedKeys(

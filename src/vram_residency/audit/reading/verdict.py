@@ -44,10 +44,23 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: bool = False
 
 
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pruned log says of its missing entries: all before ``next_index``, removed for ``policy``.
+
+    ``recorded_at`` is the time (RFC 3339) of the entry ``record_index`` that tells of it.
+    """
+
+    next_index: int
+    policy: str
+    recorded_at: str
+    record_index: int
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of ``verify``.
 
-    ``tree_size`` and ``root_hash`` (hex) are recomputed over all ``entries`` read. ``unvouched_entries``
+    ``tree_size`` and ``root_hash`` (hex) are recomputed from the ``entries`` read and, where the log was
+    pruned, from the leaf hashes of those that were. ``unvouched_entries``
     are those that no trusted key covers; ``unprotected_entries`` those that the owner of machine and keys
     could still rewrite unseen. ``torn_bytes`` of an unfinished last line are not an entry.
     """
@@ -65,6 +78,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     unprotected_entries: int = 0
     recovered_entries: int = 0
     torn_bytes: int = 0
+    pruned: Pruned | None = None
 
     @property
     def exit_code(self) -> int:
@@ -95,3 +109,11 @@ class Fault(Exception):  # noqa: N818 - a finding, not an error: it never leaves
     def first_bad(self) -> FirstBad:
         """The same as data."""
         return FirstBad(index=self.index, file=self.file, offset=self.offset, reason=self.reason)
+
+
+class GapFault(Fault):
+    """Entries are missing before entry ``resumes_at``, at which a segment begins."""
+
+    def __init__(self, resumes_at: int) -> None:
+        super().__init__("truncated", "entries are missing before this segment")
+        self.resumes_at = resumes_at

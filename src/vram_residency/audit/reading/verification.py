@@ -6,25 +6,18 @@ entries, and the writer syncs entries before it writes either.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
-from typing import Final
 
 from vram_residency.audit.format import note
-from vram_residency.audit.format.chain import genesis_id
-from vram_residency.audit.format.checkpoint import CheckpointFormatError, SignedCheckpoint, open_signed
+from vram_residency.audit.format.checkpoint import SignedCheckpoint
 from vram_residency.audit.reading import source as reading
 from vram_residency.audit.reading import trust
-from vram_residency.audit.reading.locator import find_changed
-from vram_residency.audit.reading.replay import Replay, RootFault
-from vram_residency.audit.reading.survey import Progress, Survey, unreadable
-from vram_residency.audit.reading.verdict import Checked, Fault, FirstBad, Verdict, Word
-from vram_residency.audit.store.directory import Directory, LogConfig, LogConfigError
+from vram_residency.audit.reading.examination import Examination
+from vram_residency.audit.reading.survey import Progress
+from vram_residency.audit.reading.verdict import Verdict
+from vram_residency.audit.store.directory import Directory
 from vram_residency.core.errors import InvalidInputError
-
-_LOG_JSON: Final = "log.json"
-_CHECKPOINT: Final = "checkpoint"
-_NOTE_ERRORS: Final = (note.NoteFormatError, note.NoteVerificationError, CheckpointFormatError)
 
 Note = bytes | str | SignedCheckpoint
 
@@ -51,7 +44,19 @@ def verify(
     _require_log(place)
     trusted = trust.gather(place.default_keys, vkey=vkey, mac_key=mac_key, keys=keys)
     outside_note = None if checkpoint is None else _note_bytes(checkpoint)
-    return _Verification(place, trusted, outside_note, workers=workers, on_progress=on_progress).run()
+    first = _first_segment(place)
+    while True:
+        run = Examination(place, trusted, outside_note, workers=workers, on_progress=on_progress)
+        verdict, before, first = run.run(), first, _first_segment(place)
+        # Where it was pruned under our hands, what we read first does not fit the rest.
+        if verdict or first == before:
+            return verdict
+
+
+def _first_segment(place: Directory) -> int | None:
+    with contextlib.suppress(OSError):
+        return next((segment.first_index for segment in reading.segments(place.entries)), None)
+    return None
 
 
 def _require_log(place: Directory) -> None:
@@ -76,247 +81,3 @@ def _note_bytes(checkpoint: Note) -> bytes:
     except note.NoteFormatError as error:
         raise InvalidInputError("checkpoint", f"is not a signed note: {error}") from None
     return data
-
-
-class _Verification:
-    """One run. Faults that do not stop the pass are kept, the first of each kind."""
-
-    def __init__(
-        self,
-        place: Directory,
-        trusted: trust.TrustedKeys,
-        outside_note: bytes | None,
-        *,
-        workers: int | None,
-        on_progress: Progress | None,
-    ) -> None:
-        self._place = place
-        self._trusted = trusted
-        self._outside_note = outside_note
-        self._workers = workers
-        self._on_progress = on_progress
-        self._outside: SignedCheckpoint | None = None
-        self._checkpoint: SignedCheckpoint | None = None
-        self._config: LogConfig | None = None
-        self._log_json = b""
-        self._replay: Replay | None = None
-        self._faults: list[Fault] = []
-        self._end: tuple[str | None, int] = (None, 0)
-        self._torn_bytes = 0
-        self._is_read = False
-        self._is_tree_checked = False
-
-    def run(self) -> Verdict:
-        try:
-            # 1. How long the log says it is: first, because a writer may be at work.
-            unverified_note = self._read_checkpoint()
-            # 2. Whose log it is.
-            config = self._read_config()
-            # 3. The signatures (section 3).
-            self._check_checkpoint(unverified_note, config)
-            self._check_outside(config)
-            # 4. Every entry (sections 2, 3).
-            replay = self._replay_entries(config)
-            # 5. What the entries authenticate: log.json.
-            self._check_log_json(replay)
-            # 6. The entries against the checkpoints.
-            self._check_sizes(replay)
-            self._check_roots(replay)
-        except Fault as fault:
-            self._faults.insert(0, fault)
-        # 7. The verdict, worst first.
-        return self._verdict()
-
-    # --- 1, 2: the small files -------------------------------------------------------------------------
-
-    def _read_checkpoint(self) -> bytes | None:
-        try:
-            return reading.read_small(self._place.checkpoint)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise unreadable(_CHECKPOINT, error) from None
-
-    def _read_config(self) -> LogConfig:
-        try:
-            self._log_json = reading.read_small(self._place.log_json)
-        except FileNotFoundError:
-            raise Fault("tampered", "log.json is missing", file=_LOG_JSON) from None
-        except OSError as error:
-            raise unreadable(_LOG_JSON, error) from None
-        try:
-            config = LogConfig.parse(self._log_json)
-        except LogConfigError as error:
-            raise Fault("tampered", f"log.json is malformed: {error}", file=_LOG_JSON) from None
-        self._config = config
-        return config
-
-    # --- 3: signatures ---------------------------------------------------------------------------------
-
-    def _check_checkpoint(self, unverified_note: bytes | None, config: LogConfig) -> None:
-        trusted_key = self._trusted.vkey
-        if trusted_key is not None and str(trusted_key) not in config.vkeys:
-            self._add(Fault("tampered", "log.json does not name the trusted key", file=_LOG_JSON))
-        genesis_key = self._trusted.genesis_key
-        if genesis_key is not None and genesis_id(genesis_key) != config.mac_genesis_id:
-            self._add(Fault("tampered", "log.json does not name the trusted K_0", file=_LOG_JSON))
-        if unverified_note is None:
-            self._add(Fault("truncated", "there is no checkpoint", file=_CHECKPOINT))
-            return
-        keys = config.verifier_keys() if trusted_key is None else (trusted_key,)
-        try:
-            self._checkpoint = open_signed(unverified_note, keys, origin=config.origin)
-        except _NOTE_ERRORS as error:
-            self._add(
-                Fault("tampered", f"the checkpoint is malformed or not signed: {error}", file=_CHECKPOINT)
-            )
-
-    def _check_outside(self, config: LogConfig) -> None:
-        if self._outside_note is None:
-            return
-        keys = config.verifier_keys() if self._trusted.vkey is None else (self._trusted.vkey,)
-        try:
-            self._outside = open_signed(self._outside_note, keys, origin=config.origin)
-        except _NOTE_ERRORS as error:
-            if self._trusted.trust == "given" and self._trusted.vkey is not None:
-                raise InvalidInputError("checkpoint", f"does not belong to the vkey: {error}") from None
-            self._add(Fault("tampered", f"the log is not the one of the checkpoint given: {error}"))
-
-    # --- 4: entries ------------------------------------------------------------------------------------
-
-    def _replay_entries(self, config: LogConfig) -> Replay:
-        sizes = [checkpoint.size for checkpoint in self._checkpoints()]
-        survey = Survey(
-            self._place, config, singles=sizes, workers=self._workers, on_progress=self._on_progress
-        )
-        replay = self._replay = Replay(
-            config,
-            genesis_key=self._trusted.genesis_key,
-            mac_state=self._trusted.mac_state if self._trusted.uses_mac_state else None,
-            sizes=sizes,
-            sha256_of=survey.sha256_of,
-        )
-        try:
-            survey.run(replay)
-        except RootFault as fault:
-            raise self._placed(fault, replay) from None
-        except Fault as fault:
-            raise self._earliest(fault, replay) from None
-        finally:
-            self._end, self._torn_bytes = survey.end, survey.torn_bytes
-        self._is_read = True
-        return replay
-
-    # --- 5, 6: what follows from the entries -------------------------------------------------------------
-
-    def _check_log_json(self, replay: Replay) -> None:
-
-        expected = replay.log_json_sha256
-        if expected is not None and hashlib.sha256(self._log_json).hexdigest() != expected:
-            self._add(
-                Fault("tampered", "log.json is not the one that the last log_opened saw", file=_LOG_JSON)
-            )
-
-    def _check_sizes(self, replay: Replay) -> None:
-        state = self._trusted.mac_state
-        sizes = {f"the {name} covers": signed.size for name, signed in self._named_checkpoints()}
-        if state is not None:
-            sizes["mac.key counts"] = state.tree_size
-        for words, size in sizes.items():
-            if replay.index < size:
-                fault = Fault("truncated", f"the log ends after {replay.index} entries, but {words} {size}")
-                self._add(fault.at(replay.index, *self._end))
-
-    def _check_roots(self, replay: Replay) -> None:
-        for name, signed in self._named_checkpoints():
-            root = replay.roots.get(signed.size)
-            if root is not None and root != signed.root:
-                fault = RootFault(f"the entries do not hash to the root in the {name}")
-                fault.file = _CHECKPOINT if signed is self._checkpoint else None
-                self._add(self._placed(fault, replay))
-        self._is_tree_checked = self._checkpoint is not None and self._checkpoint.size in replay.roots
-
-    # --- where ------------------------------------------------------------------------------------------
-
-    def _placed(self, fault: RootFault, replay: Replay) -> Fault:
-        """A wrong root says that one of many entries is wrong: the signed leaves may say which."""
-        if replay.mac_checked_from == 0:
-            return fault  # every entry before it has its mac: the number itself is wrong
-        found = self._find_changed()
-        if found is None:
-            fault.index = fault.offset = None
-            return fault
-        return Fault("tampered", "the entry is not the one that was signed").at(*found)
-
-    def _earliest(self, fault: Fault, replay: Replay) -> Fault:
-        """Without macs an earlier entry may have been changed in ways that only its leaf shows."""
-        is_other = fault.word != "tampered" or replay.mac_checked_from == 0
-        found = None if is_other else self._find_changed()
-        if found is None or found[0] >= replay.index:
-            return fault
-        return Fault("tampered", "the entry is not the one that was signed").at(*found)
-
-    def _find_changed(self) -> tuple[int, str, int] | None:
-        places = (
-            find_changed(self._place, size=signed.size, root=signed.root) for signed in self._checkpoints()
-        )
-        return min((place for place in places if place is not None), default=None)
-
-    # --- 7: the verdict -----------------------------------------------------------------------------------
-
-    def _verdict(self) -> Verdict:
-        fault = self._worst()
-        word: Word = "intact" if fault is None else fault.word
-        first_bad: FirstBad | None = None if fault is None else fault.first_bad()
-        if fault is None and self._trusted.trust == "self-asserted":
-            word = "unverifiable"
-        replay = self._replay
-        entries = 0 if replay is None else replay.index
-        return Verdict(
-            verdict=word,
-            first_bad=first_bad,
-            checked=self._checked(word),
-            trust=self._trusted.trust,
-            origin=None if self._config is None else self._config.origin,
-            entries=entries,
-            tree_size=entries,
-            root_hash=None if replay is None else replay.root().hex(),
-            checkpoint_size=None if self._checkpoint is None else self._checkpoint.size,
-            unvouched_entries=self._unvouched(entries),
-            unprotected_entries=max(entries - (self._outside.size if self._outside else 0), 0),
-            recovered_entries=0 if replay is None else replay.recovered_entries,
-            torn_bytes=self._torn_bytes,
-        )
-
-    def _worst(self) -> Fault | None:
-        unsealed = None if self._replay is None else self._replay.unsealed
-        faults = [*self._faults, *([] if unsealed is None else [unsealed])]
-        order: tuple[Word, ...] = ("tampered", "truncated", "unsealed", "unverifiable")
-        return min(faults, key=lambda fault: order.index(fault.word), default=None)
-
-    def _checked(self, word: Word) -> Checked:
-        is_whole = word in {"intact", "pruned", "unsealed", "unverifiable"} and self._is_read
-        return Checked(
-            mac=is_whole and self._replay is not None and self._replay.mac_checked_from == 0,
-            tree=self._is_tree_checked and is_whole,
-            checkpoint=self._checkpoint is not None,
-        )
-
-    def _unvouched(self, entries: int) -> int:
-        if self._trusted.trust == "self-asserted":
-            return entries
-        if self._replay is not None and self._replay.mac_checked_from is not None:
-            return 0
-        return max(entries - max((signed.size for signed in self._checkpoints()), default=0), 0)
-
-    # --- small things --------------------------------------------------------------------------------------
-
-    def _add(self, fault: Fault) -> None:
-        self._faults.append(fault)
-
-    def _named_checkpoints(self) -> list[tuple[str, SignedCheckpoint]]:
-        named = (("checkpoint", self._checkpoint), ("checkpoint given", self._outside))
-        return [(name, signed) for name, signed in named if signed is not None]
-
-    def _checkpoints(self) -> list[SignedCheckpoint]:
-        return [signed for _, signed in self._named_checkpoints()]

@@ -6,16 +6,24 @@ import contextlib
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from vram_residency.audit.format import note
-from vram_residency.audit.store.files import FILE_MODE, SYSTEM_FILES, Files
+from vram_residency.audit.format import note, tree
+from vram_residency.audit.store.archive import ARCHIVE_SUFFIX
+from vram_residency.audit.store.files import DIRECTORY_MODE, FILE_MODE, SYSTEM_FILES, Files
 from vram_residency.core.clock import parse_rfc3339
-from vram_residency.core.errors import ConfigurationError, InvalidInputError, LogDamagedError, LogLockedError
+from vram_residency.core.errors import (
+    AuditWriteError,
+    ConfigurationError,
+    InvalidInputError,
+    LogDamagedError,
+    LogLockedError,
+)
 from vram_residency.core.identifiers import parse_service_id
 from vram_residency.core.keys import require_private
 
@@ -27,8 +35,12 @@ LOG_JSON_BYTES_MAX: Final = 65_536
 EPOCH_INTERVAL_S: Final = 900
 
 _ORIGIN_SUFFIX = re.compile(r"[0-9a-f]{32}\Z")
+_ORIGIN = re.compile(r"[A-Za-z0-9._-]{1,128}/[0-9a-f]{32}\Z")
+_ROOT_HASH = re.compile(r"[0-9a-f]{64}\Z")
 _GENESIS_ID = re.compile(r"[0-9a-f]{16}\Z")
-_SEGMENT_NAME = re.compile(rf"[0-9]{{{INDEX_DIGITS}}}\.jsonl\Z")
+_SEGMENT_NAME = re.compile(rf"[0-9]{{{INDEX_DIGITS}}}\.jsonl(\.zst)?\Z")
+#: What a crash may leave among the segments, and no reader looks at.
+_LEFT_OVER = (SEGMENT_SUFFIX + TORN_SUFFIX, SEGMENT_SUFFIX + ARCHIVE_SUFFIX + ".new")
 _HOLDER_BYTES_MAX: Final = 200
 
 
@@ -36,8 +48,19 @@ class LogConfigError(ValueError):
     """The bytes of a log.json break a rule."""
 
 
+class Parent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The log that a fork goes on from, as its newest checkpoint covered it; ``root_hash`` is hex."""
+
+    origin: str
+    tree_size: int
+    root_hash: str
+
+
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """log.json. ``created_at`` is RFC 3339; ``vkeys`` are in order of use, the last one signs now."""
+    """log.json. ``created_at`` is RFC 3339; ``vkeys`` are in order of use, the last one signs now.
+
+    ``parent`` is there in a fork alone.
+    """
 
     format: str = FORMAT
     origin: str
@@ -46,6 +69,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     epoch_interval_s: int = EPOCH_INTERVAL_S
     mac_genesis_id: str
     vkeys: tuple[str, ...]
+    parent: Parent | msgspec.UnsetType = msgspec.UNSET
 
     def encode(self) -> bytes:
         """Compact JSON and a newline."""
@@ -69,6 +93,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "epoch_interval_s is not a number of seconds from 1 up": config.epoch_interval_s >= 1,
             "mac_genesis_id is not 16 hex digits": _GENESIS_ID.match(config.mac_genesis_id),
             "vkeys is empty": keys,
+            "a vkey stands there twice": len(set(config.vkeys)) == len(config.vkeys),
+            "parent is no origin, size and root hash": _is_parent(config),
             "a vkey does not bear the origin's name": all(key.name == config.origin for key in keys),
         }
         for rule, holds in rules.items():
@@ -79,6 +105,14 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def verifier_keys(self) -> tuple[note.VerifierKey, ...]:
         """The vkeys, parsed. They are self-asserted. Raises NoteFormatError."""
         return tuple(note.VerifierKey.parse(text) for text in self.vkeys)
+
+
+def _is_parent(config: LogConfig) -> bool:
+    parent = config.parent
+    if isinstance(parent, msgspec.UnsetType):
+        return True
+    is_another = _ORIGIN.match(parent.origin) is not None and parent.origin != config.origin
+    return is_another and 0 <= parent.tree_size <= tree.SIZE_MAX and bool(_ROOT_HASH.match(parent.root_hash))
 
 
 class Directory:
@@ -113,29 +147,35 @@ class Directory:
         """The segment that begins with entry ``first_index``."""
         return self.entries / f"{first_index:0{INDEX_DIGITS}}{SEGMENT_SUFFIX}"
 
+    def archived(self, first_index: int) -> Path:
+        """The same segment once it is compressed."""
+        path = self.segment(first_index)
+        return path.with_name(path.name + ARCHIVE_SUFFIX)
+
     def leaves(self, first_index: int) -> Path:
         """The leaf hashes of that segment, 32 bytes each."""
         return self.tree / f"{first_index:0{INDEX_DIGITS}}.leaves"
 
     def segment_starts(self) -> list[int]:
         """First indexes of all segments, ascending. Raises LogDamagedError for an alien name."""
-        starts = []
+        starts = set()
         try:
-            paths = list(self.entries.iterdir())
+            names = os.listdir(self.entries)  # noqa: PTH208 - there may be thousands
         except OSError as error:
             raise LogDamagedError(str(self.entries), None, error.strerror or "cannot be listed") from error
-        for path in paths:
-            if path.name.endswith(SEGMENT_SUFFIX + TORN_SUFFIX):
+        for name in names:
+            if name.endswith(_LEFT_OVER):
                 continue
-            if _SEGMENT_NAME.match(path.name) is None:
-                raise LogDamagedError(str(path), None, "this file does not belong among the segments")
-            starts.append(int(path.name[:INDEX_DIGITS]))
+            if _SEGMENT_NAME.match(name) is None:
+                reason = "this file does not belong among the segments"
+                raise LogDamagedError(str(self.entries / name), None, reason)
+            starts.add(int(name[:INDEX_DIGITS]))
         return sorted(starts)
 
     def read_config(self) -> tuple[LogConfig, bytes]:
         """log.json, parsed and as it is. Raises ConfigurationError (no log here), LogDamagedError."""
         try:
-            with self.log_json.open("rb") as file:
+            with open(self.log_json, "rb", opener=_open_at_once) as file:
                 data = file.read(LOG_JSON_BYTES_MAX + 1)
         except OSError as error:
             raise ConfigurationError(
@@ -153,19 +193,26 @@ class Directory:
     def require_private(self) -> None:
         """Directories 0700 and files 0600 at most, else ConfigurationError with the mending command."""
         try:
-            for path, mode in self._modes():
+            for path in self._open_to_others():
                 # Removed while we looked, or not there yet: what must exist is opened later.
                 with contextlib.suppress(FileNotFoundError):
-                    require_private(path, mode=mode)
+                    require_private(path, mode=DIRECTORY_MODE if path.is_dir() else FILE_MODE)
         except OSError as error:
             path_text = error.filename or str(self.path)
             raise ConfigurationError(str(path_text), f"cannot be read: {error.strerror}") from error
 
-    def _modes(self) -> Iterator[tuple[Path, int]]:
+    def _open_to_others(self) -> Iterator[Path]:
+        """Directories, and the files whose mode is too loose: there may be thousands that are not."""
         for directory in (self.path, self.entries, self.tree):
-            yield directory, 0o700
+            yield directory
             if directory.is_dir():
-                yield from ((path, FILE_MODE) for path in sorted(directory.iterdir()) if not path.is_dir())
+                with os.scandir(directory) as found:
+                    yield from (Path(file.path) for file in found if _is_open_to_others(file))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A descriptor, also of a named pipe that nobody writes to: waiting for one is no way to read a log."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class WriterLock:
@@ -176,7 +223,14 @@ class WriterLock:
     """
 
     def __init__(self, directory: Directory, *, holder: str, files: Files = SYSTEM_FILES) -> None:
-        """Take the lock at once, or raise LogLockedError naming the holder."""
+        """Take the lock at once. Raises LogLockedError naming the holder, AuditWriteError."""
+        self.descriptor = -1
+        try:
+            self._lock(directory, holder, files)
+        except OSError as error:
+            raise AuditWriteError(str(directory.lock), "lock", error.strerror or str(error)) from error
+
+    def _lock(self, directory: Directory, holder: str, files: Files) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self.descriptor = os.open(directory.lock, flags, FILE_MODE)
         try:
@@ -210,3 +264,11 @@ class WriterLock:
             same = False
         if not same:
             raise LogLockedError(str(directory), "a process that replaced the file 'lock' just now")
+
+
+def _is_open_to_others(file: os.DirEntry[str]) -> bool:
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISDIR(mode) and bool(stat.S_IMODE(mode) & ~FILE_MODE)

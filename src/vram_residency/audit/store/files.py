@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+CLOSED_MODE: Final = 0o400
 _ALLOCATION_BYTES: Final = 1 << 20
 
 _SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # macOS has fsync alone
@@ -53,6 +55,15 @@ class Files:
     def replace(self, source: Path, target: Path) -> None:
         """Rename over ``target``, atomically."""
         source.replace(target)
+
+    def protect(self, path: Path) -> None:
+        """Make a file read-only (mode 0400), if it is not so yet."""
+        if stat.S_IMODE(path.stat(follow_symlinks=False).st_mode) != CLOSED_MODE:
+            path.chmod(CLOSED_MODE)
+
+    def remove(self, path: Path) -> None:
+        """Unlink ``path``. Durable after sync_directory()."""
+        path.unlink()
 
     def sync_directory(self, path: Path) -> None:
         """Return when names created, replaced or removed in ``path`` would survive a loss of power."""
@@ -128,7 +139,8 @@ def _some(written: int) -> int:
 SYSTEM_FILES: Final = Files()
 
 
-def make_private_directory(path: Path) -> None:
-    """Make a directory and every missing one above it, each 0700 whatever the umask says."""
+def make_private_directory(path: Path, files: Files = SYSTEM_FILES) -> None:
+    """Make a directory and every missing one above it, each 0700 whatever the umask says, durably."""
     for missing in reversed([each for each in (path, *path.parents) if not each.exists()]):
         missing.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        files.sync_directory(missing.absolute().parent)

@@ -2,7 +2,8 @@
 
 ``log.key`` signs checkpoints; ``mac.key`` holds the key of the running epoch in one of two checksummed
 slots, so that the next epoch's key is written beside it before the old one is erased; ``genesis.key`` (K_0)
-is there only where somebody asked for it; ``pseudonym.key`` names customers.
+is there only where somebody asked for it; ``pseudonym.key`` names customers; ``log.key.next`` is there while
+one log key follows another.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 import msgspec
 
 from vram_residency.audit.format import chain, note
+from vram_residency.audit.store import signers
 from vram_residency.audit.store.files import (
     DIRECTORY_MODE,
     FILE_MODE,
@@ -79,15 +81,55 @@ class MacState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keyring:
-    """The opened key folder. The private halves stay in this object."""
+    """The opened key folder. The private halves stay in this object.
+
+    ``signer`` is the log key; ``next_signer`` the one that is about to follow it, if there is one.
+    """
 
     def __init__(self, path: Path, *, files: Files = SYSTEM_FILES) -> None:
         """Read the folder's log key. Raises ConfigurationError: missing, malformed, or open to others."""
         self.path: Final = path
         self._files = files
         self._mac_path: Final = path / "mac.key"
+        self._log_path: Final = path / "log.key"
+        self._next_path: Final = path / "log.key.next"
         require_key_folder(path)
-        self.signer: Final = _read_signer(path / "log.key")
+        self.signer = log_signer(self._log_path)
+        self.next_signer = log_signer(self._next_path) if self._next_path.exists() else None
+
+    def prepare_next(self, signer: note.Signer) -> None:
+        """Keep the key that is to follow, durably; nothing trusts it yet. Raises AuditWriteError."""
+        with _as_write_error(self._next_path, "prepare"):
+            if self._log_path.is_symlink():
+                raise OSError(None, "log.key is a symbolic link: put the file itself here", self._log_path)
+            self._files.write_atomically(self._next_path, _log_key_file(signer))
+        self.next_signer = signer
+
+    def adopt_next(self) -> None:
+        """Make the next key the log key, and the old one unreadable. May be repeated. AuditWriteError."""
+        signer = self.next_signer
+        assert signer is not None, "prepare_next() comes first"  # noqa: S101
+        with _as_write_error(self._log_path, "replace"):
+            if self._next_path.exists():
+                descriptor = self._files.open_update(self._log_path)
+                try:
+                    self._files.replace(self._next_path, self._log_path)
+                    # After a loss of power too, log.key is the new file. Only then the old one, which has no
+                    # name any more, loses its bytes (best effort, like mac.key's).
+                    self._files.sync_directory(self.path)
+                    self._files.write_all_at(descriptor, bytes(os.fstat(descriptor).st_size), 0)
+                    self._files.sync_data(descriptor)
+                finally:
+                    os.close(descriptor)
+            self._files.sync_directory(self.path)
+        self.signer, self.next_signer = signer, None
+
+    def discard_next(self) -> None:
+        """Remove a next key that no entry names: nothing ever trusted it. Raises AuditWriteError."""
+        with _as_write_error(self._next_path, "remove"):
+            if self._next_path.exists():
+                self._files.remove(self._next_path)
+        self.next_signer = None
 
     def read_mac_state(self) -> MacState:
         """The state of the newest epoch. Raises ConfigurationError (no file), LogDamagedError."""
@@ -106,10 +148,6 @@ class Keyring:
     def erase_other_slot(self, epoch: int) -> None:
         """Overwrite the slot that does not belong to ``epoch`` (best effort on SSD and copy-on-write)."""
         self._write_slot((epoch + 1) % _SLOTS, _BLANK)
-
-    def read_genesis_key(self) -> bytes | None:
-        """K_0 (32 bytes), or None where it is not kept here. Raises ConfigurationError."""
-        return _read_hex_key(self.path / "genesis.key")
 
     def read_pseudonym_key(self) -> bytes:
         """The key that names customers; a new one for this process where the file was destroyed."""
@@ -144,7 +182,7 @@ class Keyring:
 class NewKeys(msgspec.Struct, frozen=True):
     """What create_keys() made; ``genesis_key`` is K_0 (32 bytes) and may live nowhere else."""
 
-    signer: note.SignerKey
+    signer: note.Signer
     genesis_key: bytes
 
     def __repr__(self) -> str:
@@ -152,32 +190,37 @@ class NewKeys(msgspec.Struct, frozen=True):
 
 
 def create_keys(
-    path: Path, *, origin: str, host_id: str, keep_genesis: bool, files: Files = SYSTEM_FILES
+    path: Path, signer: note.Signer, *, host_id: str, keep_genesis: bool, files: Files = SYSTEM_FILES
 ) -> NewKeys:
-    """Make the folder with new keys for a log of ``origin``. Never writes over a key that is there.
+    """Make the folder with new keys for the log of ``signer``. Never writes over a key that is there.
 
     A crash in between leaves keys without a log: they authenticate nothing and can be removed.
     Raises ConfigurationError, AuditWriteError.
     """
-    signer = note.SignerKey.generate(origin)
+    origin = signer.verifier.name
     genesis_key = secrets.token_bytes(chain.KEY_BYTES)
     state = MacState(
         epoch=0, key=genesis_key, tree_size=0, last_mac=chain.initial_mac(origin), host_id=host_id
     )
     contents = {
-        "log.key": f"{signer.secret_text()}\n".encode(),
+        "log.key": _log_key_file(signer),
         "mac.key": state.encode() + _BLANK,
         "pseudonym.key": f"{secrets.token_hex(chain.KEY_BYTES)}\n".encode(),
     }
     if keep_genesis:
         contents["genesis.key"] = f"{genesis_key.hex()}\n".encode()
-    with _as_write_error(path):
-        make_private_directory(path)
+    with _as_write_error(path, "create"):
+        make_private_directory(path, files)
         require_key_folder(path)
         for name, data in contents.items():
             _write_key(path / name, data, files)
         files.sync_directory(path)
     return NewKeys(signer, genesis_key)
+
+
+def read_genesis_key(path: Path) -> bytes | None:
+    """K_0 (32 bytes) of a folder, or None where it is not kept there. Raises ConfigurationError."""
+    return _read_hex_key(path / "genesis.key")
 
 
 def require_key_folder(path: Path) -> None:
@@ -201,12 +244,20 @@ def _slot_json(state: MacState) -> bytes:
     return canonical_json({**content, "sha256": checksum})
 
 
-def _read_signer(path: Path) -> note.SignerKey:
+def _log_key_file(signer: note.Signer) -> bytes:
+    return f"{signers.signer_text(signer)}\n".encode()
+
+
+def log_signer(path: Path, *, must_be_private: bool = True) -> note.Signer:
+    """The signer that a file such as ``log.key`` holds or names.
+
+    Raises MissingKeyError, ConfigurationError (open to others, malformed; the text is in no message).
+    """
     if not path.exists():
         raise MissingKeyError(str(path), "is not there")
-    text = read_secret_file(path)
+    text = read_secret_file(path, must_be_private=must_be_private)
     try:
-        return note.SignerKey.parse(text)
+        return signers.parse_signer(text)
     except note.NoteFormatError as error:
         raise ConfigurationError(str(path), f"is not a log key: {error}") from None
 
@@ -232,8 +283,9 @@ def _write_key(path: Path, data: bytes, files: Files) -> None:
 
 
 @contextlib.contextmanager
-def _as_write_error(path: Path) -> Iterator[None]:
+def _as_write_error(path: Path, operation: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AuditWriteError(error.filename or str(path), "create", error.strerror or str(error)) from error
+        name = str(error.filename or path)
+        raise AuditWriteError(name, operation, error.strerror or str(error)) from error

@@ -44,6 +44,8 @@ class LeafStore:
             self.store()
         if not self._pending:
             self._pending, self._hashes = (first_index, index), []
+        # Given a second time after an interrupt: what was taken then is the same.
+        del self._hashes[index - self._pending[1] :]
         self._hashes.extend(leaf_hashes)
         if len(self._hashes) >= _PENDING_MAX:
             self.store()
@@ -54,6 +56,16 @@ class LeafStore:
             (first_index, index), leaf_hashes = self._pending, self._hashes
             self._pending, self._hashes = None, []
             self._store(first_index, index, leaf_hashes)
+
+    def finish(self, first_index: int) -> None:
+        """Store what was taken, and sync the file of a segment that ends, if the disk lets us."""
+        self.store()
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._directory.leaves(first_index), os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _store(self, first_index: int, index: int, leaf_hashes: Sequence[bytes]) -> None:
         path = self._directory.leaves(first_index)

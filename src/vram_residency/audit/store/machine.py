@@ -33,6 +33,16 @@ def writer() -> str:
     return f"pid {os.getpid()} (uid {os.getuid()})"
 
 
+def user() -> str:
+    """The account that this process runs as, by its name where it has one."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except (ImportError, KeyError):
+        return f"uid {os.geteuid()}"
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8").strip()

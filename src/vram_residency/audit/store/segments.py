@@ -7,12 +7,15 @@ appended to again.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
+from vram_residency.audit.store.archive import is_archive, open_archive
 from vram_residency.audit.store.directory import TORN_SUFFIX, Directory
 from vram_residency.audit.store.files import Files
 from vram_residency.core.errors import AuditWriteError, LogDamagedError
@@ -24,22 +27,37 @@ class _SyncError(Exception):
     """fdatasync failed: whether the bytes are on the disk is not known."""
 
 
+class Acknowledged(NamedTuple):
+    """What of a segment is durable: so many bytes with this hash; the index of the entry after them."""
+
+    size_bytes: int
+    next_index: int
+    sha256: hashlib._Hash
+
+
 class SegmentWriter:
     """Appends to the newest segment. Not thread-safe: the ledger's owner guards it.
 
-    Invariants: ``_acknowledged`` is how many bytes of the file were synced and the index of the next
-    entry, in one attribute so that no interrupt parts them; unless ``_needs_cut``, the file is exactly
-    that long; ``_needs_successor`` is set between a failed sync and the next segment.
+    Invariants: ``_acknowledged`` is one attribute so that no interrupt parts what is in it; unless
+    ``_needs_cut``, the file is exactly that long; ``_needs_successor`` is set between a failed sync and the
+    next segment; ``_predecessor`` is a segment that is over but may still be writable.
     """
 
     def __init__(
-        self, directory: Directory, files: Files, *, first_index: int, acknowledged: tuple[int, int]
+        self,
+        directory: Directory,
+        files: Files,
+        *,
+        first_index: int,
+        acknowledged: Acknowledged,
+        predecessor: Path | None = None,
     ) -> None:
         """Go on with a segment that exists. Raises AuditWriteError."""
         self._directory = directory
         self._files = files
         self.first_index = first_index
         self._acknowledged = acknowledged
+        self._predecessor = predecessor
         self.path = directory.segment(first_index)
         self._needs_cut = False
         self._needs_successor = False
@@ -52,7 +70,30 @@ class SegmentWriter:
     def create(cls, directory: Directory, files: Files, first_index: int) -> SegmentWriter:
         """Begin a segment. After a crash it is there, empty, or not: both open. Raises AuditWriteError."""
         _create_file(directory, files, first_index)
-        return cls(directory, files, first_index=first_index, acknowledged=(0, first_index))
+        return cls(directory, files, first_index=first_index, acknowledged=_nothing(first_index))
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of the segment is durable."""
+        return self._acknowledged.size_bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of what is durable."""
+        return self._acknowledged.sha256.hexdigest()
+
+    def begin_next(self, index: int) -> None:
+        """End this segment and go on in a new one, whose first entry will be ``index``. May be repeated.
+
+        After a crash the new one is there, empty, or not. Raises AuditWriteError.
+        """
+        if self.first_index == index:
+            return
+        _create_file(self._directory, self._files, index)
+        try:
+            self._switch_to(index)
+        except OSError as error:
+            raise _write_error(self._directory.segment(index), "open", error) from error
 
     def append(self, data: bytes, indexes: range, *, free_bytes_min: int) -> None:
         """Make ``data``, the lines of entries ``indexes``, durable; or raise AuditWriteError.
@@ -60,7 +101,7 @@ class SegmentWriter:
         After an error the same bytes must be given again: some of them may have reached the disk. Bytes
         that are durable already may be given again.
         """
-        if indexes.stop <= self._acknowledged[1]:
+        if indexes.stop <= self._acknowledged.next_index:
             return
         try:
             self._require_room(len(data) + free_bytes_min)
@@ -72,6 +113,7 @@ class SegmentWriter:
             except _SyncError:
                 self._begin_successor(indexes.start)
                 self._write(data, indexes.stop)
+            self._protect_predecessor()
         except _SyncError as error:
             raise _write_error(self.path, "fdatasync", error.__cause__) from error
         except OSError as error:
@@ -99,11 +141,13 @@ class SegmentWriter:
         except OSError as error:
             self._needs_successor = True
             raise _SyncError from error
-        self._acknowledged = (self._acknowledged[0] + len(data), next_index)
+        found = self._acknowledged.sha256.copy()
+        found.update(data)
+        self._acknowledged = Acknowledged(self._acknowledged.size_bytes + len(data), next_index, found)
         self._needs_cut = False
 
     def _cut(self) -> None:
-        self._files.truncate(self._descriptor, self._acknowledged[0])
+        self._files.truncate(self._descriptor, self._acknowledged.size_bytes)
         self._needs_cut = False
 
     def _begin_successor(self, index: int) -> None:
@@ -112,15 +156,30 @@ class SegmentWriter:
         self._cut()
         self._files.sync_data(self._descriptor)
         # 2. A segment without a line has no name of its own: the new one takes its place.
-        if self._acknowledged[0] == 0:
+        is_empty = self._acknowledged.size_bytes == 0
+        if is_empty:
             self.path.unlink(missing_ok=True)
         _create_file(self._directory, self._files, index)
-        successor = self._files.open_append(self._directory.segment(index))
+        self._switch_to(index, keeps_predecessor=is_empty)
+        self._needs_successor = False
+
+    def _switch_to(self, index: int, *, keeps_predecessor: bool = False) -> None:
+        path = self._directory.segment(index)
+        successor = self._files.open_append(path)
         self.close()
         self._descriptor = successor
-        self.first_index, self.path = index, self._directory.segment(index)
-        self._acknowledged = (0, index)
-        self._needs_successor = False
+        if not keeps_predecessor:
+            self._predecessor = self.path
+        self.first_index, self.path = index, path
+        self._acknowledged = _nothing(index)
+
+    def _protect_predecessor(self) -> None:
+        """Only once something durable follows it: opening may have to go on in it until then."""
+        if self._predecessor is not None:
+            # Archived or pruned in the meantime.
+            with contextlib.suppress(FileNotFoundError):
+                self._files.protect(self._predecessor)
+            self._predecessor = None
 
     def _require_room(self, needed_bytes: int) -> None:
         if self._files.free_bytes(self._descriptor) < needed_bytes:
@@ -131,7 +190,8 @@ class SegmentWriter:
             self._cut()
         here = os.fstat(self._descriptor)
         try:
-            is_ours = os.path.samestat(here, self.path.lstat()) and here.st_size == self._acknowledged[0]
+            is_same = os.path.samestat(here, self.path.lstat())
+            is_ours = is_same and here.st_size == self._acknowledged.size_bytes
         except FileNotFoundError:
             is_ours = False
         if not is_ours:
@@ -141,11 +201,14 @@ class SegmentWriter:
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of every line, the newline left on; a torn last line comes without one.
 
-    Memory stays flat. Raises LogDamagedError for a line that is absurdly long or a file that cannot be read.
+    The segment may be archived. Memory stays flat. Raises LogDamagedError for a line that is absurdly long or
+    a file that cannot be read.
     """
     offset = 0
     try:
-        file = path.open("rb")
+        file: BinaryIO = path.open("rb")
+        if is_archive(path):
+            file = open_archive(file, path)
     except OSError as error:
         raise _unreadable(path, error) from error
     with file:
@@ -175,6 +238,16 @@ def move_torn_tail(path: Path, length: int, tail: bytes, files: Files) -> None:
         raise _write_error(torn, "move torn bytes", error) from error
 
 
+def remove_empty(path: Path, files: Files) -> None:
+    """Remove a segment that holds no byte. Raises AuditWriteError."""
+    try:
+        if path.stat().st_size == 0:
+            files.remove(path)
+            files.sync_directory(path.parent)
+    except OSError as error:
+        raise _write_error(path, "remove", error) from error
+
+
 def _read_line(file: BinaryIO, path: Path, offset: int) -> bytes:
     try:
         line = file.readline(TORN_BYTES_MAX + 1)
@@ -183,6 +256,10 @@ def _read_line(file: BinaryIO, path: Path, offset: int) -> bytes:
     if len(line) > TORN_BYTES_MAX:
         raise LogDamagedError(str(path), offset, f"a line of over {TORN_BYTES_MAX} bytes")
     return line
+
+
+def _nothing(first_index: int) -> Acknowledged:
+    return Acknowledged(0, first_index, hashlib.sha256())
 
 
 def _unreadable(path: Path, error: OSError) -> LogDamagedError:

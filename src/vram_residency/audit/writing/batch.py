@@ -7,12 +7,13 @@ from typing import Final
 
 import msgspec
 
+from vram_residency.audit.events.base import Event
 from vram_residency.audit.events.cleaning import Pseudonymize
 from vram_residency.audit.events.content import are_plain, fields_of
 from vram_residency.audit.events.own import EventsDropped, LogClosed, LogOpened
 from vram_residency.audit.format.receipt import Receipt
 from vram_residency.audit.writing.buffer import Cut, Record
-from vram_residency.audit.writing.draft import Draft
+from vram_residency.audit.writing.draft import Draft, PlainEvent
 from vram_residency.audit.writing.ring import Losses
 from vram_residency.core.clock import rfc3339
 
@@ -50,6 +51,10 @@ class Batch:
             )
         self.draft.add_own(entry, self.cut.at_ns)
 
+    def add_own(self, event: Event) -> None:
+        """Append one of the log's own events."""
+        self.draft.add_own(event, self.cut.at_ns)
+
     def close_log(self, reason: str) -> None:
         """Append log_closed; close_epoch() must follow."""
         self.draft.add_own(LogClosed(reason=reason), self.cut.at_ns)
@@ -69,21 +74,17 @@ class Batch:
 
     def _add_run(self, records: Sequence[Record]) -> None:
         """Append records: those that are clean as they are by the short way, which most are."""
+        indexes = None
         if are_plain([record.content for record in records]):
-            self._indexes.extend([self._add_plain(record) for record in records])
+            indexes = self.draft.add_plain(_plain_events(records))
+        if indexes is not None:
+            self._indexes.extend(indexes)
         elif len(records) == 1:
             self._indexes.append(self._add(records[0]))
         else:
             middle = len(records) // 2
             self._add_run(records[:middle])
             self._add_run(records[middle:])
-
-    def _add_plain(self, record: Record) -> int:
-        content = record.content
-        fields = content.payload
-        if content.envelope:
-            fields = content.envelope[:-1] + b"," + fields[1:] if fields != b"{}" else content.envelope
-        return self.draft.add_plain(content.kind.event_type, record.timestamp_ns, fields)
 
     def _add(self, record: Record) -> int | None:
         """The record's index, or None where no entry could be made of it."""
@@ -105,3 +106,14 @@ class Batch:
             last_timestamp=rfc3339(losses.last_ns),
         )
         self.draft.add_own(dropped, self.cut.at_ns)
+
+
+def _plain_events(records: Sequence[Record]) -> list[PlainEvent]:
+    events = []
+    for record in records:
+        content = record.content
+        fields = content.payload
+        if content.envelope:
+            fields = content.envelope[:-1] + b"," + fields[1:] if fields != b"{}" else content.envelope
+        events.append((content.kind.event_type, record.timestamp_ns, fields))
+    return events

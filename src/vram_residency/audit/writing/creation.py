@@ -8,14 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from vram_residency.audit.format import chain, tree
-from vram_residency.audit.format.checkpoint import Checkpoint
+from vram_residency.audit.format import chain, note, tree
+from vram_residency.audit.format.checkpoint import Checkpoint, SignedCheckpoint
 from vram_residency.audit.format.checkpoint import sign as sign_checkpoint
-from vram_residency.audit.store import machine
-from vram_residency.audit.store.directory import Directory, LogConfig, WriterLock
+from vram_residency.audit.store import machine, signers
+from vram_residency.audit.store.directory import Directory, LogConfig, Parent, WriterLock
 from vram_residency.audit.store.files import make_private_directory
 from vram_residency.audit.store.keyring import create_keys
 from vram_residency.audit.writing.options import DEFAULT_OPTIONS, LogOptions
+from vram_residency.audit.writing.parent import read_parent
 from vram_residency.core.clock import rfc3339
 from vram_residency.core.errors import AuditWriteError, ConfigurationError
 from vram_residency.core.identifiers import parse_service_id
@@ -42,25 +43,31 @@ def create_log(
     service_id: str,
     keys: str | os.PathLike[str] | None = None,
     keep_genesis: bool = False,
+    signer: str = signers.FILE,
+    fork: str | os.PathLike[str] | None = None,
     options: LogOptions = DEFAULT_OPTIONS,
 ) -> NewLog:
     """Make an empty log with new keys, sign its checkpoint of size 0, write no entry.
 
-    Raises ConfigurationError (something is there already), InvalidInputError, LogLockedError,
-    AuditWriteError.
+    ``signer`` is ``file``, or ``ssh-agent:SHA256:…`` for a log key that lies in an ssh-agent. ``fork`` is the
+    directory of a log that this one goes on from: its origin, size and root are recorded in log.json.
+    Raises ConfigurationError (something is there already), MissingKeyError (no such key in the agent),
+    InvalidInputError, LogDamagedError (the log to go on from), LogLockedError, AuditWriteError.
     """
     place = Directory(directory)
     service = parse_service_id(service_id)
     key_folder = Path(keys) if keys is not None else place.default_keys
     _require_outside(place, key_folder)
     _require_free(place)
+    parent = None if fork is None else read_parent(fork)
+    log_key = signers.new_signer(signer, f"{service}/{secrets.token_hex(_ORIGIN_BYTES)}")
     try:
-        make_private_directory(place.path)
+        make_private_directory(place.path, options.files)
         lock = WriterLock(place, holder=machine.writer(), files=options.files)
         try:
             # Another process may have made the log while we waited for the directory.
             _require_free(place)
-            return _fill(place, service, key_folder, keep_genesis=keep_genesis, options=options)
+            return _fill(place, key_folder, log_key, parent, keep_genesis=keep_genesis, options=options)
         finally:
             lock.close()
     except OSError as error:
@@ -69,31 +76,45 @@ def create_log(
 
 
 def _fill(
-    place: Directory, service_id: str, key_folder: Path, *, keep_genesis: bool, options: LogOptions
+    place: Directory,
+    key_folder: Path,
+    log_key: note.Signer,
+    parent: Parent | None,
+    *,
+    keep_genesis: bool,
+    options: LogOptions,
 ) -> NewLog:
     files = options.files
-    origin = f"{service_id}/{secrets.token_hex(_ORIGIN_BYTES)}"
-    # 1. Keys first: a log whose keys were lost would be worth nothing. A crash leaves keys of no log.
-    keys = create_keys(
-        key_folder, origin=origin, host_id=machine.host_id(), keep_genesis=keep_genesis, files=files
-    )
-    # 2. All but log.json. A crash leaves a directory that is not a log.
-    make_private_directory(place.entries)
-    make_private_directory(place.tree)
-    empty = sign_checkpoint(Checkpoint(origin, 0, tree.EMPTY_ROOT), keys.signer)
+    origin = log_key.verifier.name
+    vkey = str(log_key.verifier)
+    # 1. Nothing is made with a key that does not sign.
+    empty = _sign_empty(place, log_key)
+    # 2. Keys first: a log whose keys were lost would be worth nothing. A crash leaves keys of no log.
+    keys = create_keys(key_folder, log_key, host_id=machine.host_id(), keep_genesis=keep_genesis, files=files)
+    # 3. All but log.json. A crash leaves a directory that is not a log.
+    make_private_directory(place.entries, files)
+    make_private_directory(place.tree, files)
     files.write_atomically(place.checkpoint, empty.note_bytes)
-    # 3. With log.json it is one.
+    # 4. With log.json it is one.
     config = LogConfig(
         origin=origin,
-        service_id=service_id,
+        service_id=origin.rpartition("/")[0],
         created_at=rfc3339(options.clock.now_ns()),
         epoch_interval_s=options.epoch_interval_s,
         mac_genesis_id=chain.genesis_id(keys.genesis_key),
-        vkeys=(str(keys.signer.verifier),),
+        vkeys=(vkey,),
+        parent=msgspec.UNSET if parent is None else parent,
     )
     files.write_atomically(place.log_json, config.encode())
     files.sync_directory(place.path.absolute().parent)
-    return NewLog(origin, str(keys.signer.verifier), keys.genesis_key.hex())
+    return NewLog(origin, vkey, keys.genesis_key.hex())
+
+
+def _sign_empty(place: Directory, log_key: note.Signer) -> SignedCheckpoint:
+    try:
+        return sign_checkpoint(Checkpoint(log_key.verifier.name, 0, tree.EMPTY_ROOT), log_key)
+    except note.SignerUnavailableError as error:
+        raise AuditWriteError(str(place.checkpoint), "sign", str(error)) from None
 
 
 def _require_outside(place: Directory, key_folder: Path) -> None:

@@ -55,6 +55,7 @@ class Journal:
             raise ConfigurationError("capacity", "a journal for so many events would pass 4 GiB")
         self.content: Final = self._read()
         self._memory: memoryview | None = None
+        self._identity: os.stat_result | None = None
 
     @property
     def tree_size(self) -> int | None:
@@ -99,13 +100,13 @@ class Journal:
             self._new.unlink(missing_ok=True)  # left by a crash: never had the final name
             descriptor = self._files.create(path) if needs_new else self._files.open_update(path)
             try:
+                self._identity = os.fstat(descriptor)
                 if needs_new:
                     self._files.allocate(descriptor, size)
                 self._memory = self._files.map(descriptor, size)
                 if needs_new:
                     header = new_header(self._ring_bytes, self._origin)
                     self._memory[: len(header)] = header
-                    self._files.sync_data(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -122,6 +123,8 @@ class Journal:
         ring = Ring(memory, reserved_bytes=self._reserved_bytes, drained=last, tree_size=tree_size)
         try:
             if self._new.exists():
+                # Its first slot too must be on the disk: without one it is no journal of ours.
+                self._sync_new()
                 if self.content.missing:
                     self._keep_evidence()
                 self._files.replace(self._new, self.path)
@@ -129,6 +132,27 @@ class Journal:
         except OSError as error:
             raise AuditWriteError(str(self.path), "replace", error.strerror or str(error)) from error
         return ring
+
+    def _sync_new(self) -> None:
+        descriptor = self._files.open_update(self._new)
+        try:
+            self._files.sync_data(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def require_in_place(self) -> None:
+        """Raise AuditWriteError where the path no longer names the ring's file: emit() would promise in vain.
+
+        Whoever removed it can read the ring no more than the next writer can find it.
+        """
+        try:
+            here = self.path.lstat()
+        except OSError:
+            here = None
+        if here is None or self._identity is None or not os.path.samestat(here, self._identity):
+            reason = "it was removed or replaced under the writer"
+            hint = "Events are still written; close the log and open it again, and ask who could do that."
+            raise AuditWriteError(str(self.path), "look for the journal", reason, hint=hint)
 
     def _keep_evidence(self) -> None:
         """A damaged journal stays, under the first free of ``journal.torn``, ``journal.torn.2``, …"""

@@ -27,8 +27,14 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_interval_s: float = 1.0
     #: Seconds between two keys; used when a log is created, then log.json rules.
     epoch_interval_s: int = EPOCH_INTERVAL_S
+    #: A new segment begins once the newest has so many bytes, and at midnight UTC.
+    rotate_bytes: int = 100_000_000
+    #: Closed segments are compressed so many seconds after their last entry; None: never.
+    archive_after_s: float | None = 90 * 86_400.0
     #: With less room on the disk nothing is written.
     free_bytes_min: int = 10 * MIB
+    #: Queries through this logger become entries themselves: audit_log_accessed.
+    audit_queries: bool = False
     #: Without the background thread, events are written by flush(), tick() and durable emits alone.
     background: bool = True
     #: Told of every failed write, outside all locks; what it raises is passed over.
@@ -37,12 +43,14 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     files: Files = SYSTEM_FILES
 
     def __post_init__(self) -> None:
-        for name in ("capacity", "max_events", "epoch_interval_s"):
+        for name in ("capacity", "max_events", "epoch_interval_s", "rotate_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(name, "must be at least 1")
         for name in ("reserved", "max_delay_s", "checkpoint_interval_s", "free_bytes_min"):
             if getattr(self, name) < 0:
                 raise ConfigurationError(name, "must not be negative")
+        if self.archive_after_s is not None and self.archive_after_s < 0:
+            raise ConfigurationError("archive_after_s", "must not be negative")
 
 
 DEFAULT_OPTIONS = LogOptions()

@@ -12,15 +12,17 @@ Steps, each a clause of the specification:
 7. the log is not shorter than the checkpoint, mac.key or the anchor.
 
 Whatever fails is evidence: the directory stays as it is. Old segments are not read: reading starts at the
-beginning of the running epoch, where the stored frontier stands. A wrong frontier
-cannot fold to the signed root: the tree is then built again from entry 0.
+beginning of the running epoch, where the stored frontier stands. Where that serves not, as beside an anchor
+from before, the stored leaf hashes are folded. Neither can be wrong and fold to the signed root: then the
+tree is built again from entry 0, or, in a pruned log, from the leaf hashes of what is gone.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -28,6 +30,9 @@ from vram_residency.audit.events.registry import LOG_OWN_TYPES
 from vram_residency.audit.format import chain, tree
 from vram_residency.audit.format.checkpoint import SignedCheckpoint
 from vram_residency.audit.format.entry import Entry, EntryFormatError, parse_entry, split_line
+from vram_residency.audit.reading.pruned import is_recorded
+from vram_residency.audit.reading.stored_leaves import fold, stored_leaves
+from vram_residency.audit.reading.verdict import Fault
 from vram_residency.audit.store.directory import Directory
 from vram_residency.audit.store.keyring import MacState
 from vram_residency.audit.store.segments import read_lines
@@ -37,6 +42,7 @@ from vram_residency.core.errors import LogDamagedError
 
 _LOG_CLOSED: Final = "log_closed"
 _EPOCH_CLOSED: Final = "epoch_closed"
+_KEY_ROTATED: Final = "key_rotated"
 _EVENTS_DROPPED: Final = "events_dropped"
 
 
@@ -61,21 +67,29 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Where an opened log stands.
 
     ``is_turning``: its last entry closed the epoch of ``mac_state``, whose successor is still to be
-    written. ``segment_start`` is None where there is no segment yet; ``segment_bytes`` counts complete
-    lines, ``torn`` is what follows them. ``leaf_hashes`` are those of entries ``leaves_from`` on, all in
-    the last segment. ``written`` are the entries from the journal's size on, less those of the log's own
-    that tell of no loss.
+    written. ``segment_start`` names the last segment with a complete line, ``segment_before`` the one before
+    it, ``hollow_start`` one after it without such a line; None where there is none. ``segment_begun_us`` is
+    the time of its first entry, in microseconds since the epoch. ``segment_bytes`` counts complete lines,
+    ``segment_hash`` has their SHA-256; ``torn`` follows them, or lies in the hollow segment. ``leaf_hashes``
+    are those of entries ``leaves_from`` on, all in the last segment. ``written`` are the entries from the
+    journal's size on, less those of the log's own that tell of no loss. ``new_vkey`` is what the last entry
+    names, if it is a key_rotated.
     """
 
     position: Position
     is_turning: bool
     is_clean: bool
     segment_start: int | None
+    segment_before: int | None
+    hollow_start: int | None
+    segment_begun_us: int | None
     segment_bytes: int
+    segment_hash: Any
     torn: bytes
     leaves_from: int
     leaf_hashes: list[bytes]
     written: list[Written]
+    new_vkey: str | None
 
 
 class _RootError(Exception):
@@ -95,18 +109,42 @@ def examine(
     journal_size: int | None = None,
 ) -> Standing:
     """Steps 3 to 7. ``journal_size`` is the journal's tree size, if there is one. Raises LogDamagedError."""
-    # A frontier beyond a vouched size could not be checked, one beyond mac.key's would skip macs' lines.
+    failure: _RootError | None = None
+    for frontier in _frontiers(directory, evidence, unverified_frontier):
+        try:
+            return _Examination(directory, evidence, frontier, journal_size).run()
+        except _RootError as error:
+            failure = error
+    assert failure is not None, "the last frontier is the empty one"  # noqa: S101
+    raise _root_damage(directory, failure) from None
+
+
+def _frontiers(
+    directory: Directory, evidence: Evidence, unverified_frontier: tree.Frontier
+) -> Iterator[tree.Frontier]:
+    """Where to begin to read, the cheapest first; each is tried only where the one before led to no root."""
+    # 1. A frontier beyond a vouched size could not be checked, one beyond mac.key's would skip macs' lines.
     limit = min(evidence.mac_state.tree_size, *(size for size, _, _ in _roots(evidence)))
-    frontier = unverified_frontier if unverified_frontier.size <= limit else tree.Frontier()
+    if 0 < unverified_frontier.size <= limit:
+        yield unverified_frontier
+    # 2. An old anchor is compared with the stored leaf hashes; they must go on to the newest root.
+    folded = _fold_stored(directory, evidence)
+    if folded.size:
+        yield folded
+    # 3. All entries.
+    yield tree.Frontier()
+
+
+def _fold_stored(directory: Directory, evidence: Evidence) -> tree.Frontier:
+    """The stored leaf hashes, folded up to the running epoch; the empty frontier where they serve no one."""
+    size = min(evidence.mac_state.tree_size, evidence.checkpoint.size)
+    stops = {size_: root for size_, root, _ in _roots(evidence) if size_ <= size}
     try:
-        return _Examination(directory, evidence, frontier, journal_size).run()
-    except _RootError as error:
-        if frontier.size == 0:
-            raise _root_damage(directory, error) from None
-    try:
-        return _Examination(directory, evidence, tree.Frontier(), journal_size).run()
-    except _RootError as error:
-        raise _root_damage(directory, error) from None
+        frontier, roots = fold(stored_leaves(directory), [*stops, size])
+    except OSError:
+        return tree.Frontier()
+    is_right = frontier.size == size and all(roots[stop] == root for stop, root in stops.items())
+    return frontier if is_right else tree.Frontier()
 
 
 def _roots(evidence: Evidence) -> list[tuple[int, bytes, str]]:
@@ -136,7 +174,11 @@ class _Examination:
         self._last_types: tuple[str, ...] = ()
         self._is_turning = False
         self._segment_start: int | None = None
+        self._segment_before: int | None = None
+        self._hollow_start: int | None = None
+        self._segment_begun_us: int | None = None
         self._segment_bytes = 0
+        self._segment_hash = hashlib.sha256()
         self._torn = b""
         self._leaves_from = frontier.size
         self._leaf_hashes: list[bytes] = []
@@ -162,50 +204,97 @@ class _Examination:
             is_turning=self._is_turning,
             is_clean=size == 0 or self._last_types == (_LOG_CLOSED, _EPOCH_CLOSED),
             segment_start=self._segment_start,
+            segment_before=self._segment_before,
+            hollow_start=self._hollow_start,
+            segment_begun_us=self._segment_begun_us,
             segment_bytes=self._segment_bytes,
+            segment_hash=self._segment_hash,
             torn=self._torn,
             leaves_from=self._leaves_from,
             leaf_hashes=self._leaf_hashes,
             written=self._written,
+            new_vkey=self._new_vkey(),
         )
+
+    def _new_vkey(self) -> str | None:
+        if self._last is None or self._last.event_type != _KEY_ROTATED:
+            return None
+        return str(self._last.fields.get("new_vkey"))
 
     def _read(self) -> int:
         """Steps 3 to 6 for every line that is needed; how many entries the log has."""
+        starts = self._directory.segment_starts()
+        if starts and starts[0]:
+            self._begin_pruned(starts[0])
         # Two entries before the first that is replayed tell how the epoch before ended.
         wanted = max(min(self._frontier.size, self._mac_state.tree_size, self._journal_size) - 2, 0)
-        index = 0
+        index: int | None = None
         self._check_roots()
-        for path, start in self._segments_from(wanted):
-            index = self._begin_segment(path, start, index)
-            for offset, line in read_lines(path):
-                if not line.endswith(b"\n"):
-                    self._torn = line
-                    break
-                if index >= wanted:
-                    self._take(path, offset, line[:-1], index)
-                index += 1
-                self._segment_bytes = offset + len(line)
+        for path, start in self._segments_from(starts, wanted):
+            # 3. The first segment read sets the count; each later one must continue it.
+            if index is not None and (start != index or self._torn):
+                reason = f"entry {index} was expected here; the segment before ends wrongly"
+                raise LogDamagedError(str(path), 0, reason)
+            index = self._read_segment(path, start, wanted)
+        return index or 0
+
+    def _read_segment(self, path: Path, start: int, wanted: int) -> int:
+        """The index of the entry after its last complete line."""
+        index = start
+        for offset, line in read_lines(path):
+            if not line.endswith(b"\n"):
+                self._torn = line
+                break
+            if index == start:
+                self._begin_segment(path, start, line[:-1])
+            if index >= wanted:
+                self._take(path, offset, line[:-1], index)
+            index += 1
+            self._segment_bytes = offset + len(line)
+            self._segment_hash.update(line)
+        if index == start:
+            self._hollow_start = start
         return index
 
-    def _segments_from(self, wanted: int) -> Iterator[tuple[Path, int]]:
-        starts = self._directory.segment_starts()
-        if starts and starts[0] != 0:
-            raise LogDamagedError(
-                str(self._directory.entries), None, f"entries 0 to {starts[0] - 1} are missing"
-            )
+    def _begin_pruned(self, first_index: int) -> None:
+        """Section 7: what is missing was pruned, and its leaf hashes stayed.
+
+        Whether the record is authentic is for verification to say, as of all old entries.
+        """
+        entries = str(self._directory.entries)
+        try:
+            if not is_recorded(self._directory, first_index):
+                raise LogDamagedError(entries, None, f"entries 0 to {first_index - 1} are missing")
+            if self._frontier.size >= first_index:
+                return
+            sizes = [size for size, _, _ in self._roots if size < first_index]
+            frontier, roots = fold(stored_leaves(self._directory), [*sizes, first_index])
+        except Fault as fault:
+            raise LogDamagedError(entries, None, fault.reason) from None
+        except OSError as error:
+            raise LogDamagedError(entries, None, f"cannot be read: {error.strerror or error}") from error
+        if frontier.size != first_index:
+            reason = f"the leaf hashes of the pruned entries 0 to {first_index - 1} are missing"
+            raise LogDamagedError(str(self._directory.tree), None, reason)
+        for size, root, name in self._roots:
+            if roots.get(size, root) != root:
+                raise _RootError(size, name)
+        self._frontier, self._leaves_from = frontier, first_index
+
+    def _segments_from(self, starts: list[int], wanted: int) -> Iterator[tuple[Path, int]]:
         first = max((number for number, start in enumerate(starts) if start <= wanted), default=0)
         for start in starts[first:]:
-            yield self._directory.segment(start), start
+            path = self._directory.segment(start)
+            yield (path if path.exists() else self._directory.archived(start)), start
 
-    def _begin_segment(self, path: Path, start: int, index: int) -> int:
-        # 3. The first segment read sets the count; each later one must continue it.
-        if self._segment_start is not None and (start != index or self._torn):
-            raise LogDamagedError(
-                str(path), 0, f"entry {index} was expected here; the segment before ends wrongly"
-            )
-        self._segment_start, self._segment_bytes = start, 0
+    def _begin_segment(self, path: Path, start: int, line: bytes) -> None:
+        try:
+            self._segment_begun_us = parse_rfc3339(parse_entry(line).timestamp) // 1000
+        except ValueError as error:
+            raise LogDamagedError(str(path), 0, f"entry {start}: {error}") from error
+        self._segment_before, self._segment_start = self._segment_start, start
+        self._segment_bytes, self._segment_hash = 0, hashlib.sha256()
         self._leaves_from, self._leaf_hashes = max(start, self._frontier.size), []
-        return start
 
     def _take(self, path: Path, offset: int, line: bytes, index: int) -> None:
         try:

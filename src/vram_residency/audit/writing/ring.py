@@ -7,10 +7,10 @@
     1024  slot: the same                                                   ┘ them is always whole
     4096  records, each at a multiple of 8
 
-A record is its commit word (magic and CRC-32 of the rest), then sequence, time, length, body. The commit word
-is stored last: a process that dies before leaves no record. A record never goes around the end of the ring.
-The CRC finds damage; it is no defence against who may write the file (verify says that recovered events
-were not authenticated).
+A record is its commit word (magic and Adler-32 of the rest), then sequence, time, length, body. The commit
+word is stored last: a process that dies before leaves no record. A record never goes around the end of the
+ring. The checksum finds damage; it is no defence against who may write the file (verify says that recovered
+events were not authenticated).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 import struct
 from collections.abc import Iterator
 from typing import Final
-from zlib import crc32
+from zlib import adler32, crc32
 
 import msgspec
 
@@ -92,6 +92,7 @@ class Ring:
 
     Invariants: ``_tail`` <= ``_head`` count bytes ever used, gaps included, and stand at ``% _size``; no
     byte between them is written over; ``_room`` bytes after ``_head`` are free for ordinary records.
+    ``_head`` is ``_lap`` + ``_next``, where ``_next`` is the next record's place in memory.
     """
 
     def __init__(self, memory: memoryview, *, reserved_bytes: int, drained: int, tree_size: int) -> None:
@@ -100,7 +101,8 @@ class Ring:
         self._words = memory.cast("Q")
         self._size: Final = len(memory) - HEADER_BYTES
         self._ordinary_bytes: Final = self._size - reserved_bytes
-        self._head = self._tail = 0
+        self._lap, self._next = -HEADER_BYTES, HEADER_BYTES
+        self._tail = 0
         self._sequence = self._drained = drained
         self._tree_size = tree_size
         self._generation = max((slot[0] for slot in _slots(bytes(memory[:HEADER_BYTES]))), default=0)
@@ -110,22 +112,22 @@ class Ring:
     def append(self, timestamp_ns: int, prefix: bytes, payload: bytes, is_reserved: bool) -> int:  # noqa: FBT001 - a microsecond
         """Store an event; where it ends, to be given to release(). 0 where there is no room."""
         sequence = self._sequence + 1
-        data = _pack(sequence, timestamp_ns, len(prefix) + len(payload)) + prefix + payload
-        size = len(data)
-        needed = (size + 15) & -8
+        body = prefix + payload
+        data = _pack(sequence, timestamp_ns, len(body)) + body
+        needed = (len(data) + 15) & -8
         if needed > self._room and not self._make_room(needed, is_reserved):
             return 0
-        head = self._head
-        start = HEADER_BYTES + head % self._size
+        start = self._next
+        words = self._words
         # 1. Without a commit word a record is nothing to whoever reads after a crash here.
-        self._words[start >> 3] = 0
-        self._memory[start + 8 : start + 8 + size] = data
+        words[start >> 3] = 0
+        self._memory[start + 8 : start + 8 + len(data)] = data
         # 2. With it the event survives.
-        self._words[start >> 3] = _COMMIT | crc32(data)
+        words[start >> 3] = _COMMIT | adler32(data)
         self._sequence = sequence
         self._room -= needed
-        self._head = head = head + needed
-        return head
+        self._next = start = start + needed
+        return self._lap + start
 
     def release(self, waiting_count: int, end: int, tree_size: int, losses: Losses | None) -> None:
         """All but the newest records are entries below ``tree_size``: they ended at ``end``. May be repeated.
@@ -137,12 +139,11 @@ class Ring:
         # The header first: only records that it calls drained may be written over.
         self.write_losses(losses)
         self._tail = max(self._tail, end)
-        if self._tail == self._head:
+        if self._tail == self._lap + self._next:
             # Empty: begin again at the start, where the memory is warm.
-            self._head = self._tail = -(-self._head // self._size) * self._size
-        self._room = min(
-            self._size - self._head % self._size, self._ordinary_bytes - (self._head - self._tail)
-        )
+            self._go_around()
+            self._tail = self._lap + self._next
+        self._measure_room()
 
     def write_losses(self, losses: Losses | None) -> None:
         """Write the header's next slot. A crash in between leaves the other slot, the state before."""
@@ -168,15 +169,27 @@ class Ring:
     def _make_room(self, needed: int, is_reserved: bool) -> bool:  # noqa: FBT001
         """Whether the record may be stored; goes around to the start of the ring where it must."""
         limit = self._size if is_reserved else self._ordinary_bytes
-        to_end = self._size - self._head % self._size
+        to_end = self._to_end()
         gap = to_end if needed > to_end else 0
-        if self._head - self._tail + gap + needed > limit:
+        if self._used() + gap + needed > limit:
             return False
-        self._head += gap
-        self._room = min(
-            self._size - self._head % self._size, self._ordinary_bytes - (self._head - self._tail)
-        )
+        if gap:
+            self._go_around()
+        self._measure_room()
         return True
+
+    def _to_end(self) -> int:
+        return HEADER_BYTES + self._size - self._next
+
+    def _used(self) -> int:
+        return self._lap + self._next - self._tail
+
+    def _go_around(self) -> None:
+        self._lap += self._size
+        self._next = HEADER_BYTES
+
+    def _measure_room(self) -> None:
+        self._room = min(self._to_end(), self._ordinary_bytes - self._used())
 
 
 _NO_LOSSES: Final = Losses(0, 0, 0, 0)
@@ -255,6 +268,6 @@ def _find_records(data: bytes, drained: int) -> Iterator[tuple[int, RingRecord |
             continue
         end = start + _WORD + _RECORD.size + length
         content = data[start + _WORD : end]
-        is_whole = end <= len(data) and crc32(content) == _CRC.unpack_from(data, start)[0]
+        is_whole = end <= len(data) and adler32(content) == _CRC.unpack_from(data, start)[0]
         record = RingRecord(sequence, timestamp_ns, content[_RECORD.size :]) if is_whole else None
         yield sequence, record

@@ -9,16 +9,23 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
+from vram_residency.audit.events.base import Event
 from vram_residency.audit.events.cleaning import Pseudonymize
 from vram_residency.audit.events.own import LogOpened
+from vram_residency.audit.format import note
 from vram_residency.audit.format.checkpoint import SignedCheckpoint
+from vram_residency.audit.writing.archiving import Archivist
 from vram_residency.audit.writing.batch import Batch
 from vram_residency.audit.writing.buffer import Cut, EventBuffer, Ticket
+from vram_residency.audit.writing.journal import Journal
+from vram_residency.audit.writing.key_rotation import KeyRotation
 from vram_residency.audit.writing.ledger import Ledger
 from vram_residency.audit.writing.options import LogOptions
 from vram_residency.audit.writing.promptness import prompt_interpreter
+from vram_residency.audit.writing.rotation import Rotation
 from vram_residency.core.errors import AuditWriteError
 
 _NS: Final = 1_000_000_000
@@ -60,7 +67,12 @@ class Writer:
         self.lost_count = 0
         self._lock = threading.Lock()
         self.ledger: Final = ledger
+        self._journal: Journal | None = None
         self._batch: Batch | None = None
+        self._rotation: Rotation | None = None
+        #: Used by the thread alone, but for look_again().
+        self._archivist = Archivist(ledger.directory, options)
+        self._key_rotation: KeyRotation | None = None
         self._is_finished = False
         self._signed_ns = 0
         self._unsigned_since_ns: int | None = None
@@ -91,6 +103,10 @@ class Writer:
             # The first flush() may sign at once.
             self._signed_ns -= self._checkpoint_interval_ns
 
+    def watch(self, journal: Journal) -> None:
+        """Have every commit look whether the journal is still there."""
+        self._journal = journal
+
     def commit(
         self, *, until: Ticket | None = None, close_reason: str | None = None, timeout_s: float | None = None
     ) -> SignedCheckpoint:
@@ -105,14 +121,63 @@ class Writer:
         try:
             if until is None or until.receipt is None:
                 with prompt_interpreter():
-                    self._commit(closes_epoch=False, close_reason=close_reason)
+                    self._commit(close_reason)
         except AuditWriteError as error:
             failure = error
         else:
             return self.checkpoint
         finally:
             self._lock.release()
-        raise self._failed(failure)
+        told = self._failed(failure)
+        if until is not None and until.receipt is not None:
+            return self.checkpoint  # durable all the same: what failed came after it
+        raise told
+
+    def rotate_key(self, successor: note.Signer) -> None:
+        """Let a new log key follow the old one, behind all that waits. Raises AuditWriteError.
+
+        Where key_rotated was not written, the log stays with its old key; else the rest is done later.
+        """
+        failure: AuditWriteError | None = None
+        with self._lock:
+            try:
+                self._commit()
+                self.ledger.prepare_next_key(successor)
+                cut = self._buffer.cut()
+                at_ns = cut.records[0].timestamp_ns if cut.records else cut.at_ns
+                self._key_rotation = KeyRotation(self.ledger, at_ns)
+                self._change_key(self._key_rotation)
+            except AuditWriteError as error:
+                failure = error
+        if failure is not None:
+            raise self._failed(failure)
+
+    @property
+    def segments_lock(self) -> AbstractContextManager[object]:
+        """To be held while closed segments change places or go."""
+        return self._lock
+
+    def record(self, event: Event | None) -> SignedCheckpoint:
+        """Make what waits durable, then one of the log's own events if there is one; a checkpoint over all.
+
+        Raises AuditWriteError; the event may then still come into the log.
+        """
+        failure: AuditWriteError | None = None
+        with self._lock:
+            try:
+                self._commit()
+                if event is not None:
+                    cut = self._buffer.cut()
+                    self._batch = Batch(self.ledger.draft(), cut, pseudonymize=self._pseudonymize)
+                    self._batch.add_own(event)
+                    self._write_batch()
+                if self.ledger.has_unsigned_entries:
+                    self._sign()
+            except AuditWriteError as error:
+                failure = error
+        if failure is not None:
+            raise self._failed(failure)
+        return self.checkpoint
 
     def tick(self) -> None:
         """Do what is due by the clock. Failures are counted and told, not raised."""
@@ -149,38 +214,76 @@ class Writer:
 
     def _run(self) -> None:
         while not self._is_stopping:
-            self._wake.wait(self._wait_s())
+            self._wake.wait(0 if self._archivist.is_busy else self._wait_s())
             self._wake.clear()
             if not self._is_stopping:
                 self.tick()
+                self._archive()
+        self._archivist.stop()
 
-    def _commit(self, *, closes_epoch: bool, close_reason: str | None) -> None:
+    def _archive(self) -> None:
+        """A piece of the work that has time; what is due by the clock comes between two."""
+        if self._archivist.is_busy:
+            try:
+                self._archivist.step(self._lock)
+            except AuditWriteError as error:
+                self._failed(error)
+
+    def _commit(self, close_reason: str | None = None) -> None:
         # 1. What an earlier failure left half done comes first, byte for byte.
-        if self.ledger.is_turning:
-            self.ledger.turn_epoch()
-            self._start_epoch()
-        if self._batch is not None:
-            closes_epoch = closes_epoch and not self._batch.closes_epoch
-            self._write_batch()
+        self._finish_half_done()
         if self._is_finished:
+            if self.ledger.has_unsigned_entries:
+                self._sign()
             return
         # 2. Then everything that has come since.
         self._is_urgent = False
-        batch = self._new_batch()
+        cut = self._buffer.cut()
+        # Of the day of what is written next: so no time steps back.
+        at_ns = cut.records[0].timestamp_ns if cut.records else cut.at_ns
+        if close_reason is None and self.ledger.is_rotation_due(at_ns):
+            self._rotation = Rotation(self.ledger, at_ns)
+            self._rotate(self._rotation)
+        batch = Batch(self.ledger.draft(), cut, pseudonymize=self._pseudonymize)
         if close_reason is not None:
             batch.close_log(close_reason)
-        if closes_epoch or close_reason is not None:
+        if close_reason is not None or self._is_epoch_due():
             batch.close_epoch(self.ledger.epoch)
         if len(batch.draft):
             self._batch = batch
             self._write_batch()
-        # 3. A checkpoint over it, if the last one is old enough.
-        is_old = self._monotonic_ns() - self._signed_ns >= self._checkpoint_interval_ns
+        # 3. A checkpoint over it, if the last one is old enough, or nothing comes any more.
+        is_old = (
+            close_reason is not None or self._monotonic_ns() - self._signed_ns >= self._checkpoint_interval_ns
+        )
         if is_old and self.ledger.has_unsigned_entries:
             self._sign()
+        # 4. Only now: what a lost journal no longer keeps must not wait for it.
+        if self._journal is not None and not self._is_finished:
+            self._journal.require_in_place()
 
-    def _new_batch(self) -> Batch:
-        return Batch(self.ledger.draft(), self._buffer.cut(), pseudonymize=self._pseudonymize)
+    def _change_key(self, rotation: KeyRotation) -> None:
+        rotation.run()
+        self._note_signed()
+        self._key_rotation = None
+
+    def _finish_half_done(self) -> None:
+        if self._rotation is not None:
+            self._rotate(self._rotation)
+        if self._key_rotation is not None:
+            self._change_key(self._key_rotation)
+        if self.ledger.is_turning:
+            self.ledger.turn_epoch()
+            self._start_epoch()
+        self._write_batch()
+
+    def _rotate(self, rotation: Rotation) -> None:
+        rotation.run()
+        self._start_epoch()
+        self._unsigned_since_ns = self._monotonic_ns()
+        self._archivist.look_again()
+        self.notice(is_critical=False)
+        self._rotation = None
 
     def _write_batch(self) -> None:
         batch = self._batch
@@ -210,15 +313,15 @@ class Writer:
             self._waiting_since_ns = now_ns
         # Set before, reset by success: a failing disk is asked again after a pause, not in a loop.
         self._retry_ns = now_ns + int(_RETRY_S * _NS)
-        is_epoch_due = self._is_epoch_due()
-        if is_epoch_due or self._is_batch_due(now_ns):
-            self._commit(closes_epoch=is_epoch_due, close_reason=None)
+        if self._is_epoch_due() or self._is_batch_due(now_ns):
+            self._commit()
         elif (due_ns := self._checkpoint_due_ns()) is not None and now_ns >= due_ns:
             self._sign()
         self._retry_ns = 0
 
     def _is_batch_due(self, now_ns: int) -> bool:
-        if self._is_urgent or self._batch is not None or self.ledger.is_turning:
+        is_half_done = any(part is not None for part in (self._batch, self._rotation, self._key_rotation))
+        if self._is_urgent or is_half_done or self.ledger.is_turning:
             return True
         waiting_count = len(self._buffer)
         if waiting_count >= self._options.max_events:
@@ -257,12 +360,16 @@ class Writer:
 
     def _sign(self) -> None:
         self.ledger.sign()
+        self._note_signed()
+
+    def _note_signed(self) -> None:
         self._signed_ns = self._monotonic_ns()
         self._unsigned_since_ns = None
 
     def _start_epoch(self) -> None:
-        self._unsigned_since_ns = None  # an epoch begins with a checkpoint over all that came before
         self._signed_ns = self._epoch_ns = self._monotonic_ns()
+        # An epoch begins with a checkpoint over all that came before, unless the log key was away.
+        self._unsigned_since_ns = self._epoch_ns if self.ledger.has_unsigned_entries else None
         self._epoch_wall_ns = self._options.clock.now_ns()
 
     def _monotonic_ns(self) -> int:

@@ -1,0 +1,1 @@
+"""Proof bundles: one file that a third party verifies offline, and reads."""
