@@ -32,6 +32,8 @@ test: $(READY)-test  ## Run the test-suite
 	@case '$(PYTEST_MARKS)' in *'not nvrtc'*) \
 	    echo "NVIDIA's compiler is left out too (tests marked 'nvrtc'): .ci/run compiles the GPU kernels with it.";; esac
 	@command -v g++ >/dev/null || { echo 'g++ IS MISSING: the GPU kernels are NOT tested here. Install g++ and run again.'; }
+	@command -v promtool >/dev/null || { echo 'promtool IS MISSING: the alert rules are NOT tested here. Install prometheus and run again.'; }
+	@command -v chromium >/dev/null || { echo 'CHROMIUM IS MISSING: the worker'"'"'s page is NOT tested here. Install chromium and run again.'; }
 	@command -v strace >/dev/null || { echo 'strace IS MISSING: system calls are NOT struck here. Install strace and run again.'; }
 	@$(RUN) -m pytest $(PYTEST_ARGS) -m '$(PYTEST_MARKS)'
 
@@ -80,7 +82,7 @@ $(READY)-demo: $(READY)-package $(READY)-models
 
 $(READY)-test: $(READY)-demo
 	@echo 'Installing what the tests need …'
-	@$(PIP) --group test
+	@$(PIP) --editable '.[worker]' --group test
 	@touch $@
 
 $(READY)-lint: $(READY)-package

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
         UnknownShardError,
         VramError,
         WitnessError,
+        WorkerError,
+        WorkerRefusedError,
+        WorkerUnreachableError,
     )
     from vram_residency.residency import SealedShard, Verification, VramManager
 
@@ -75,6 +78,9 @@ __all__ = [
     "VramError",
     "VramManager",
     "WitnessError",
+    "WorkerError",
+    "WorkerRefusedError",
+    "WorkerUnreachableError",
     "__version__",
 ]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from tests.independent_log import LogMaker, check, leaf_of
 
 from vram_residency.audit import verify
@@ -158,6 +159,37 @@ def test_what_is_there_again_must_be_what_was_there(tmp_path: Path, trusted: str
     assert verdict.verdict == "tampered"
     assert verdict.first_bad is not None
     assert (verdict.first_bad.index, verdict.first_bad.file) == (3, f"entries/{0:020}.jsonl")
+
+
+@everybody
+@pytest.mark.parametrize("damaged", [7, 13, 19, 25], ids=["to be gone", "first", "second", "with the record"])
+@pytest.mark.parametrize("place", [1, -40, -2, None], ids=["magic", "block", "checksum", "cut"])
+def test_a_damaged_archive_of_a_pruned_log_is_tampered(
+    tmp_path: Path, trusted: str, damaged: int, place: int | None
+) -> None:
+    """Found by an attack: the search for the record met the damage first, and called it unverifiable."""
+    maker = make()
+    maker.seal(90)  # a segment after the one with the record, as only closed ones are archived
+    maker.close()
+    places = (*SEGMENTS, len(maker.lines) - 1)
+    gone = (0,) if damaged == 7 else GONE  # a pruning that was cut short leaves a segment there
+    directory = maker.write(tmp_path / "log", segments=places, pruned=gone)
+    plain = segment(directory, damaged)
+    data = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(plain.read_bytes()))
+    archive = plain.with_name(plain.name + ".zst")
+    archive.write_bytes(data)
+    plain.unlink()
+    assert verify(directory, **keys(maker, trusted)).verdict == "pruned"
+    if place is None:
+        del data[-20:]
+    else:
+        data[place] ^= 0x10
+    archive.write_bytes(data)
+    verdict = verify(directory, **keys(maker, trusted))
+    assert verdict.verdict == "tampered"
+    assert verdict.first_bad is not None
+    assert verdict.first_bad.file == f"entries/{archive.name}"
+    assert verdict.first_bad.index == (None if damaged == 7 else damaged)
 
 
 # --- faking a pruning ---------------------------------------------------------------------------------------

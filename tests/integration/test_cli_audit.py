@@ -255,3 +255,16 @@ def test_a_query_without_an_answer_says_what_may_have_been_meant(log: Path) -> N
     assert (run.returncode, run.stdout) == (0, b"")
     assert run.stderr == b"No entry passes. Did you mean --event seal_verified?\n"
     assert vram("query", log, "--severity", "urgent").returncode == 2
+
+
+def test_what_a_forger_calls_its_fields_does_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maker = LogMaker()
+    maker.append("no_such_event", **{"\x1b[2J\u202e\r\nforged": "x"})
+    directory = str(maker.write(tmp_path / "log"))
+    assert main(["audit", "show", directory, "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "\\u{001B}[2J\\u{202E}" in shown
+    assert not any(char in shown for char in "\x1b\u202e\r")
+    assert not any(line.startswith("forged") for line in shown.splitlines())

@@ -102,6 +102,14 @@ def test_a_file_stays_as_it_was_where_the_export_fails(
     assert not (tmp_path / "audit.jsonl.partial").exists()
 
 
+def test_a_folder_that_is_not_there_is_named_as_it_was_given(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = log.parent / "nowhere" / "audit.csv"
+    assert _export(log, "--format", "csv", "--output", target) == 2
+    assert capsys.readouterr().err.startswith(f"vram: error: {target}: No such file")
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
@@ -157,7 +165,7 @@ def test_verified_exports_an_intact_log_and_says_so(log: Path, capfdbinary: Outp
     assert _export(log, "--format", "jsonl", "--verified", "--vkey", MAKER.vkey) == 0
     written = capfdbinary.readouterr()
     assert len(READERS["jsonl"](written.out)) == SIZE
-    assert written.err == f"{SIZE} entries exported, verified before.\n".encode()
+    assert written.err == f"{SIZE} entries exported, verified first.\n".encode()
 
 
 def test_verified_exports_nothing_of_a_log_that_was_changed(log: Path, capfdbinary: Output) -> None:

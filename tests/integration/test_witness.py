@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,6 +179,74 @@ def test_nobody_listening_is_told_and_a_silent_one_not_waited_for(tmp_path: Path
             cosign(log, f"http://127.0.0.1:{port}", [Witness().vkey], timeout_s=0.2)
     with pytest.raises(WitnessError, match="refused"):
         cosign(log, f"http://127.0.0.1:{port}", [Witness().vkey])
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["body", "header", "continue"],
+)
+def test_a_witness_that_sends_a_byte_now_and_then_is_not_waited_for(
+    tmp_path: Path, maker: LogMaker, begin: bytes, piece: bytes
+) -> None:
+    is_over = threading.Event()
+
+    def trickle(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(begin)
+            while not is_over.wait(0.02):
+                connection.sendall(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=trickle, args=(server,))
+        thread.start()
+        timer = threading.Timer(10, is_over.set)  # so that the test ends where the client waits on
+        timer.start()
+        try:
+            with pytest.raises(WitnessError, match="timed out"):
+                cosign(
+                    _write(maker, tmp_path),
+                    f"http://127.0.0.1:{server.getsockname()[1]}",
+                    [Witness().vkey],
+                    timeout_s=0.5,
+                )
+            assert not is_over.is_set()
+        finally:
+            timer.cancel()
+            is_over.set()
+            thread.join()
+
+
+def test_a_chunk_of_negative_length_is_no_answer(tmp_path: Path, maker: LogMaker) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc"
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        with pytest.raises(WitnessError, match="length must be non-negative"):
+            cosign(
+                _write(maker, tmp_path),
+                f"http://127.0.0.1:{server.getsockname()[1]}",
+                [Witness().vkey],
+            )
+        thread.join()
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan"), float("inf"), 1e300])
+def test_a_timeout_that_is_none_is_refused(tmp_path: Path, maker: LogMaker, timeout_s: float) -> None:
+    with pytest.raises(InvalidInputError, match="timeout: "):
+        cosign(_write(maker, tmp_path), "http://127.0.0.1:9", [Witness().vkey], timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize(

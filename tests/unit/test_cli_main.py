@@ -46,6 +46,23 @@ CODES = {
     "LogDamagedError": 1,
     "LogLockedError": 5,
     "WitnessError": 5,
+    "WorkerRefusedError": 5,
+    "WorkerUnreachableError": 5,
+}
+#: What a worker answers over its API, as exit codes (cli.md); other codes are 5.
+ANSWERS = {
+    "INVALID_PARAMS": 2,
+    "AUTH_FAILED": 5,
+    "VRAM_OOM": 4,
+    "DEVICE_ERROR": 5,
+    "MODEL_REJECTED": 2,
+    "DIGEST_MISMATCH": 1,
+    "SEAL_VERIFICATION_FAILED": 1,
+    "POLICY_VIOLATION": 3,
+    "WORKER_STOPPED": 5,
+    "BUSY": 4,
+    "DEADLINE_EXCEEDED": 5,
+    "INTERNAL": 5,
 }
 INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 LEAVES = {name: value for name, value in vars(errors).items() if getattr(value, "fields", ())}
@@ -73,6 +90,13 @@ def test_each_error_has_the_exit_code_of_the_specification(name: str) -> None:
     """The table of cli.md, spelled out: a new error must be put into it."""
     error = LEAVES[name](*("x" for _ in LEAVES[name].fields))
     assert describe(error).exit_code == CODES[name]
+
+
+@pytest.mark.parametrize("code", ANSWERS)
+def test_what_a_worker_answers_has_the_exit_code_of_the_same_failure_here(code: str) -> None:
+    """The same thing went wrong, wherever it did; the code of the API is the code in JSON."""
+    report = describe(errors.WorkerRefusedError(code, "it did not work"))
+    assert (report.exit_code, report.code) == (ANSWERS[code], code.lower())
 
 
 def test_an_error_is_one_line_and_a_hint_on_stderr(
@@ -246,7 +270,12 @@ def test_completion_knows_the_commands() -> None:
     """The shell asks by environment variables."""
     environment = {**os.environ, "_VRAM_COMPLETE": "bash_complete", "COMP_WORDS": "vram d", "COMP_CWORD": "1"}
     done = vram(stdout=subprocess.PIPE, env=environment)
-    assert set(done.stdout.decode().split()) == {"plain,demo", "plain,devices", "plain,digest"}
+    assert set(done.stdout.decode().split()) == {
+        "plain,demo",
+        "plain,devices",
+        "plain,digest",
+        "plain,doctor",
+    }
 
 
 def test_an_empty_call_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,17 +26,20 @@ def test_auto_never_falls_to_the_host_beside_an_nvidia_device(node: str, tmp_pat
     """A machine with a broken driver says so."""
     (tmp_path / node).touch()
     assert has_nvidia_device(tmp_path)
-    with pytest.raises(DeviceLostError, match="cannot use CUDA yet") as caught:
+    with pytest.raises(DeviceLostError, match="device 'auto' is not usable") as caught:
         open_device("auto", nodes=tmp_path)
     assert "--device host" in caught.value.hint
     open_device("host", capacity_bytes=1, nodes=tmp_path).close()
 
 
 @pytest.mark.parametrize("name", ["cuda:0", "cuda:7"])
-def test_cuda_by_name_is_not_built_yet(name: str) -> None:
-    """And says that the host would do."""
-    with pytest.raises(DeviceLostError, match="cannot use CUDA yet"):
+def test_a_card_that_cannot_be_used_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without NVIDIA's packages: what to install, and that the host would do."""
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(DeviceLostError, match=f"device '{name}' is not usable: NVIDIA's Python") as caught:
         open_device(name)
+    assert "vram-residency[cuda]" in caught.value.hint
+    assert "--device host" in caught.value.hint
 
 
 @pytest.mark.parametrize(

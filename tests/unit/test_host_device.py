@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.shards import memfds
 
 from vram_residency.core.errors import (
     AllocationError,
@@ -28,6 +29,7 @@ from vram_residency.core.errors import (
 )
 from vram_residency.device import kernel, memfd
 from vram_residency.device.base import SealedMemory
+from vram_residency.device.descriptors import Occupant
 from vram_residency.device.host import HostDevice
 
 MIB = 1 << 20
@@ -494,3 +496,21 @@ def test_the_noexec_flag_is_left_out_where_the_kernel_does_not_know_it(
     assert os.fstat(fd).st_size == PAGE
     assert os.get_inheritable(fd) is False
     os.close(fd)
+
+
+def test_a_number_retired_while_the_device_closes_is_given_back():
+    """A shard may be freed late, by another thread, at the very moment when the device ends."""
+    before = memfds()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            occupant = Occupant()
+            numbers = [memfd.create("late", 1) for _ in range(10)]
+            retiring = threading.Thread(target=lambda: [occupant.retire(each) for each in numbers])  # noqa: B023
+            retiring.start()
+            occupant.close()
+            retiring.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert memfds() <= before

@@ -50,6 +50,7 @@ def test_a_forged_handle_frees_nothing():
 
 
 def test_closing_frees_and_audits_each_shard_once_and_may_be_said_twice():
+    mapped = mapped_memfds()
     with place() as here:
         for seed in range(3):
             here.manager.seal_model(raw_bytes(1000, seed))
@@ -57,7 +58,7 @@ def test_closing_frees_and_audits_each_shard_once_and_may_be_said_twice():
         here.manager.close()
         assert [each["remaining_used"] for each in here.log.of_type("vram_deallocated")] == [2000, 1000, 0]
         here.require_untouched()
-        assert mapped_memfds() == 0
+        assert mapped_memfds() <= mapped
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,7 @@ def test_a_closed_manager_refuses_work(use: Any):
 
 
 def test_closing_beside_a_live_view_frees_and_audits_when_it_dies():
+    mapped = mapped_memfds()
     data = raw_bytes(1000)
     with place() as here, settling():
         shard = here.manager.seal_model(data, shard_id="viewed")
@@ -93,7 +95,7 @@ def test_closing_beside_a_live_view_frees_and_audits_when_it_dies():
         del kept
     last = here.log.of_type("vram_deallocated")[-1]
     assert (last["shard_id"], last["remaining_used"]) == ("viewed", 0)
-    assert mapped_memfds() == 0
+    assert mapped_memfds() <= mapped
 
 
 def test_closing_inside_a_block_lets_the_block_end_with_all_its_rights():

@@ -28,6 +28,7 @@ from vram_residency.audit.writing.creation import create_log
 from vram_residency.audit.writing.opening import Anchor, Opened, open_ledger
 from vram_residency.audit.writing.options import DEFAULT_OPTIONS, LogOptions
 from vram_residency.audit.writing.stats import NO_STATS, LogStats
+from vram_residency.audit.writing.telling import WrittenHook
 from vram_residency.audit.writing.writer import Writer
 from vram_residency.core import context
 from vram_residency.core.errors import AuditWriteError, InvalidEventError, LogClosedError
@@ -126,12 +127,25 @@ class AuditLogger:
         """Whether events are kept."""
         return True
 
+    @property
+    def checkpoint(self) -> SignedCheckpoint | None:
+        """The newest signed checkpoint, as it is: nothing is written or signed for it. None if disabled."""
+        return self._writer.checkpoint
+
     def on_failure(self, hook: Callable[[AuditWriteError], object]) -> None:
         """Have ``hook`` told of every failed write from now on, outside all locks.
 
         What it raises is passed over. A disabled logger never writes, and tells nobody.
         """
         self._writer.failure_hooks.append(hook)
+
+    def on_written(self, hook: WrittenHook) -> None:
+        """Have ``hook`` told of every entry that becomes durable from now on, in order, outside all locks.
+
+        It gets lines of the log, without newlines, and the seconds that writing them took, in whichever
+        thread wrote them: it must not wait. What it raises is passed over.
+        """
+        self._writer.telling.add(hook)
 
     def emit(self, event: Event, *, durable: bool = False) -> Receipt | None:
         """Accept an event, without waiting for I/O. With ``durable``, wait for the disk; the receipt.
@@ -313,7 +327,14 @@ class _DisabledLogger(AuditLogger):
     def is_enabled(self) -> bool:
         return False
 
+    @property
+    def checkpoint(self) -> None:
+        return None
+
     def on_failure(self, hook: Callable[[AuditWriteError], object]) -> None:
+        pass
+
+    def on_written(self, hook: WrittenHook) -> None:
         pass
 
     def emit(self, event: Event, *, durable: bool = False) -> None:

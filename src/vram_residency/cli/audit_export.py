@@ -114,7 +114,9 @@ def _require_target(format_name: str, target: Path | None, *, follow: bool) -> N
             raise InvalidInputError("--format parquet", rule, hint="Name a file: --output FILE.")
         return
     if follow:
-        raise InvalidInputError("--output", "never becomes whole with --follow", hint="Use a pipe: … | FILE.")
+        raise InvalidInputError(
+            "--output", "never becomes whole with --follow", hint="Use a pipe, or redirect: … > FILE."
+        )
     try:
         is_plain = stat.S_ISREG(target.lstat().st_mode)
     except FileNotFoundError:
@@ -183,7 +185,7 @@ def _tell(chosen: Export, directory: Path, target: Path | None, *, is_verified: 
         return
     count = f"{chosen.exported} {'entry' if chosen.exported == 1 else 'entries'}"
     check = f"`vram audit verify {output.safe(str(directory))}`"
-    told = "verified before" if is_verified else f"unverified: {check} checks the log"
+    told = "verified first" if is_verified else f"unverified: {check} checks the log"
     output.note(f"{count} exported, {told}.")
     if chosen.left_out:
         lines = "1 line is" if chosen.left_out == 1 else f"{chosen.left_out} lines are"

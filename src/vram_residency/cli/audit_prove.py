@@ -70,7 +70,7 @@ def inclusion(directory: Path, *, index: int, leaf_hash: str | None, as_json: bo
     )
 
 
-@prove.command()
+@prove.command(short_help="Prove that the log only grew.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("old_size", metavar="OLD", type=click.IntRange(min=0))
 @click.argument("size", metavar="[NEW]", type=click.IntRange(min=0), required=False)

@@ -104,7 +104,8 @@ def show(directory: Path, *, index: int, as_json: bool) -> None:
     output.line(f"{output.style(f'Entry {index}', 'bold')}: {output.safe(_explain(entry))}")
     output.line()
     for name, value in (entry | facts).items():
-        output.line(f"  {output.style(str(name).ljust(18), 'dim')} {output.safe_entry(_text(value))}")
+        label = output.safe_entry(str(name)).ljust(18)  # of a type that nobody declared, it may be anything
+        output.line(f"  {output.style(label, 'dim')} {output.safe_entry(_text(value))}")
     output.line()
     output.line("This shows what the log says. `vram audit verify` checks that it was not changed.")
 

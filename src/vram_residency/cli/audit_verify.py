@@ -83,7 +83,8 @@ def _sentence(verdict: Verdict) -> str:
         )
         return f"{_TRUST[verdict.trust]}{where}{place}: {bad.reason}."
     if verdict.verdict == "unverifiable":
-        return f"- {count}, consistent, but {_TRUST[verdict.trust]}: anybody could have made such a log."
+        trust = f"consistent, but vouched for {_TRUST[verdict.trust]}"
+        return f"- {count}, {trust}: anybody could have made such a log."
     vouched = verdict.entries - verdict.unvouched_entries
     if verdict.unvouched_entries:
         after = f"; {verdict.unvouched_entries} after the checkpoint are not vouched for"

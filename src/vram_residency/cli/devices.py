@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Mode = Literal["strict", "development"]
 _BACKINGS = {
     "memfd": "memfd, sealed by the kernel",
+    "device": "of the device, read-only once sealed",
     "anonymous": "anonymous mapping: weaker, the process itself can undo it",
 }
 _VERDICTS = {
@@ -24,7 +25,6 @@ _VERDICTS = {
     "refused": "refused by policy",
 }
 _LOOKS = {"allowed": "green", "allowed_by_configuration": "yellow", "refused": "red"}
-_CUDA_NOTE = "An NVIDIA device is present, and this version cannot use CUDA yet: name --device host to go on."
 
 
 @click.command()
@@ -40,20 +40,34 @@ def devices(*, policy: Mode | None, as_json: bool) -> ExitCode:
 
     The exit code is 3 where the policy allows none of them.
     """
-    from vram_residency.device import has_nvidia_device, open_device
-
-    device = open_device("host")
-    try:
-        rows = [_describe(device, policy or "development")]
-    finally:
-        device.close()
-    notes = [_CUDA_NOTE] if has_nvidia_device() else []
+    rows, notes = _looked_at(policy)
     if as_json:
         output.document({"devices": rows, "notes": notes})
     else:
         _print(rows, notes)
     is_any_allowed = any(row["policy"]["verdict"] != "refused" for row in rows)
     return ExitCode.DONE if is_any_allowed else ExitCode.POLICY
+
+
+def _looked_at(policy: Mode | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each device that can be opened, and a note where the kernel shows cards that cannot."""
+    from vram_residency.core.errors import DeviceLostError
+    from vram_residency.device import card_numbers, has_nvidia_device, open_device
+
+    rows, notes = [], []
+    cards = [f"cuda:{number}" for number in card_numbers()]
+    # With a card, or what is left of one, opening it says what is wrong.
+    if not cards and has_nvidia_device():
+        cards = ["cuda:0"]
+    for name in ("host", *cards):
+        try:
+            device = open_device(name)
+            default: Mode = "development" if name == "host" else "strict"
+            rows.append(_describe(device, policy or default))
+            device.close()
+        except DeviceLostError as error:
+            notes.append(f"An NVIDIA device is present, and {error}. {error.hint}")
+    return rows, notes
 
 
 def _describe(device: Device, mode: Mode) -> dict[str, Any]:
@@ -81,7 +95,7 @@ def _describe(device: Device, mode: Mode) -> dict[str, Any]:
 
 def _print(rows: list[dict[str, Any]], notes: list[str]) -> None:
     for row in rows:
-        policy, backing = row["policy"], str(row["facts"].get("backing"))
+        policy, backing = row["policy"], str(row["facts"].get("backing", "device"))
         verdict = output.style(_VERDICTS[policy["verdict"]], _LOOKS[policy["verdict"]])
         output.line(f"{output.style(row['device'], 'bold')}: {verdict}")
         output.line(f"  name      {output.safe(row['name'])}")

@@ -40,6 +40,17 @@ CODES: dict[type[core.VramError], ExitCode] = {
     core.LogDamagedError: ExitCode.NO,
 }
 
+#: What a worker answers over its API: as the same failure in this process; the rest cannot be said.
+WORKER_CODES: dict[str, ExitCode] = {
+    "INVALID_PARAMS": ExitCode.USAGE,
+    "MODEL_REJECTED": ExitCode.USAGE,
+    "DIGEST_MISMATCH": ExitCode.NO,
+    "SEAL_VERIFICATION_FAILED": ExitCode.NO,
+    "POLICY_VIOLATION": ExitCode.POLICY,
+    "VRAM_OOM": ExitCode.NO_ROOM,
+    "BUSY": ExitCode.NO_ROOM,
+}
+
 _BAD_PATH = frozenset(
     {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENXIO}
 )
@@ -82,7 +93,7 @@ def traceback_lines(error: BaseException) -> Iterator[str]:
 def _classify(error: BaseException) -> tuple[ExitCode, str, str, str]:
     match error:
         case core.VramError():
-            return _exit_code(error), _snake_case(type(error).__name__), str(error), error.hint
+            return _exit_code(error), _code(error), str(error), error.hint
         case KeyboardInterrupt() | click.Abort():
             return ExitCode.INTERRUPTED, "interrupted", "interrupted", "Run it again when ready."
         case click.ClickException():
@@ -98,7 +109,15 @@ def _classify(error: BaseException) -> tuple[ExitCode, str, str, str]:
 
 
 def _exit_code(error: core.VramError) -> ExitCode:
+    if isinstance(error, core.WorkerRefusedError):
+        return WORKER_CODES.get(error.code, ExitCode.CANNOT_SAY)
     return next(CODES[family] for family in type(error).__mro__ if family in CODES)
+
+
+def _code(error: core.VramError) -> str:
+    if isinstance(error, core.WorkerRefusedError):
+        return error.code.lower()
+    return _snake_case(type(error).__name__)
 
 
 def _classify_os_error(error: OSError) -> tuple[ExitCode, str, str, str]:

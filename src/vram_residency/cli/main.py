@@ -20,6 +20,22 @@ COMMANDS = {
     "devices": ("vram_residency.cli.devices", "Show the devices, their capacity and the policy's verdict."),
     "digest": ("vram_residency.cli.digest", "Print the digest of files, as b3sum does."),
     "check": ("vram_residency.cli.check", "Load a model, seal it, verify it, report, free it."),
+    "seal": ("vram_residency.cli.seal", "Have the running worker load a model and seal it."),
+    "ls": ("vram_residency.cli.shards", "List the shards of the running worker."),
+    "show": ("vram_residency.cli.shards", "Show all that the worker says of one shard."),
+    "verify": ("vram_residency.cli.verify", "Have the worker verify a shard, or all of them, now."),
+    "free": ("vram_residency.cli.shards", "Have the worker wipe and free one shard."),
+    "status": ("vram_residency.cli.status", "Show the state of the running worker."),
+    "attest": ("vram_residency.cli.attest", "Have the worker verify a shard now and sign that."),
+    "serve": ("vram_residency.cli.serve", "Run the worker daemon; SIGTERM drains it."),
+    "doctor": (
+        "vram_residency.cli.doctor",
+        "Say what on this host is weaker than it could be, and how to mend it.",
+    ),
+    "top": (
+        "vram_residency.cli.top",
+        "Watch the running worker: room, shards, last verification, events.",
+    ),
     "audit": ("vram_residency.cli.audit", "Make, fill, verify and read audit logs."),
     "proof": (
         "vram_residency.cli.proof",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LOOKS = {"proven": "green", "refuted": "red", "unverifiable": "yellow"}
 _SENTENCES = {
     "proven": "by the vkey that you gave: the holder of this key logged this.",
-    "refuted": "the bundle does not show what it says.",
+    "refuted": "- the bundle does not show what it says.",
     "unverifiable": "- consistent, but by nothing except the key that the bundle itself names.",
 }
 _NEXT = {

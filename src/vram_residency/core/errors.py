@@ -21,14 +21,17 @@
     │       ├── NotSealedError            shard_id, state
     │       └── ConfigurationError        setting, rule
     │           └── MissingKeyError         setting, rule
-    └── AuditError
-        ├── InvalidEventError             event_type, rule
-        ├── BufferFullError               capacity
-        ├── LogClosedError                directory
-        ├── AuditWriteError               path, operation, reason
-        ├── LogDamagedError               path, offset, reason
-        ├── LogLockedError                directory, holder
-        └── WitnessError                  url, reason
+    ├── AuditError
+    │   ├── InvalidEventError             event_type, rule
+    │   ├── BufferFullError               capacity
+    │   ├── LogClosedError                directory
+    │   ├── AuditWriteError               path, operation, reason
+    │   ├── LogDamagedError               path, offset, reason
+    │   ├── LogLockedError                directory, holder
+    │   └── WitnessError                  url, reason
+    └── WorkerError                     what a client of a worker hears
+        ├── WorkerRefusedError            code, detail
+        └── WorkerUnreachableError        address, reason
 
 Every error carries its data as attributes, survives pickling, and says in ``hint`` what to do next.
 No message ever holds a device pointer or a secret.
@@ -305,3 +308,36 @@ class WitnessError(AuditError):
     fields = ("url", "reason")
     template = "the witness {url} gave no cosignature: {reason}"
     default_hint = "Ask the witness's operator whether it runs and knows this log's vkey; try again later."
+
+
+class WorkerError(VramError):
+    """A worker was asked over its API, and gave no result."""
+
+
+class WorkerRefusedError(WorkerError):
+    """The worker's own answer: problem details (worker.md, "Endpoints").
+
+    ``code`` is one of the API's error codes. ``status``, ``retriable``, ``retry_after_ms`` and
+    ``correlation_id`` are as the worker said.
+    """
+
+    code: str
+    detail: str
+    fields = ("code", "detail")
+    template = "{detail}"
+    default_hint = "The worker's log and narration have the details."
+
+    status: int = 0
+    retriable: bool = False
+    retry_after_ms: int | None = None
+    correlation_id: str | None = None
+
+
+class WorkerUnreachableError(WorkerError):
+    """No worker answered, or it went away in the middle of its answer."""
+
+    address: str
+    reason: str
+    fields = ("address", "reason")
+    template = "no worker answers at {address}: {reason}"
+    default_hint = "Start one with `vram serve`, or name another: --socket PATH, --url URL."

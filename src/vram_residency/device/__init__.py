@@ -11,7 +11,7 @@ from vram_residency.device.base import (
     ResidencyFault,
     SealedMemory,
 )
-from vram_residency.device.opening import has_nvidia_device, open_device
+from vram_residency.device.opening import card_numbers, has_nvidia_device, open_device
 
 __all__ = [
     "ByteSource",
@@ -21,6 +21,7 @@ __all__ = [
     "OpenMemory",
     "ResidencyFault",
     "SealedMemory",
+    "card_numbers",
     "has_nvidia_device",
     "open_device",
 ]

@@ -118,8 +118,8 @@ class OpenMemory(Protocol):
         """Copy all of ``source`` into the memory, which must have the same size.
 
         ``observer`` gets every byte once, in order, in runs of a multiple of RUN_BYTES (but for the last),
-        each a read-only view of the final mapping and valid during the call. It runs in another thread
-        while later bytes are still being copied.
+        each a read-only view and valid during the call: on the host of the final mapping, on cuda of what is
+        copied there. On the host it runs in another thread while later bytes are still being copied.
 
         Whatever is raised (by the source, by ``on_progress``, by ``observer``), the memory is discarded
         first. Raises MalformedModelError where the source shrinks, AllocationError where memory runs out,
@@ -153,6 +153,9 @@ class Device(Protocol):
 
     def facts(self) -> Facts:
         """What the kernel or the driver says of the device now."""
+
+    def footprint_bytes(self, size_bytes: int) -> int:
+        """How much memory a shard of that size really takes here."""
 
     def allocate(self, size_bytes: int, *, label: str) -> OpenMemory:
         """Memory for one shard. ``label`` names it in errors.

@@ -51,18 +51,27 @@ class Occupant:
         except OSError:
             _close(fd)
         else:
-            self._retired.append(fd)
-            if len(self._retired) > self._retired_max:
-                with contextlib.suppress(IndexError):  # another thread was faster
-                    _close(self._retired.popleft())
+            self._keep(fd)
 
     def close(self) -> None:
         """Give all numbers back: the paths of a closed device mean nothing any more."""
         if not self._is_closed:
             self._is_closed = True
             _close(self._fd)
-        while self._retired:
-            _close(self._retired.popleft())
+        self._give_back_all()
+
+    def _keep(self, fd: int) -> None:
+        self._retired.append(fd)
+        if self._is_closed:  # since the caller looked: close() may have missed this number
+            self._give_back_all()
+        elif len(self._retired) > self._retired_max:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                _close(self._retired.popleft())
+
+    def _give_back_all(self) -> None:
+        with contextlib.suppress(IndexError):  # the end, or another thread was faster
+            while True:
+                _close(self._retired.popleft())
 
 
 class ReadOnlyFile:

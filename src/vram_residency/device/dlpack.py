@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 from vram_residency.device.kernel import address_of
 
 CPU: Final = 1
+CUDA: Final = 2
 #: Where a host can read: ordinary memory, and memory that a GPU driver has page-locked.
 HOST_KINDS: Final = (CPU, 3)
-KIND_NAMES: Final = {2: "CUDA", 3: "page-locked host", 10: "ROCm", 13: "CUDA managed", 8: "Metal"}
+KIND_NAMES: Final = {CUDA: "CUDA", 3: "page-locked host", 10: "ROCm", 13: "CUDA managed", 8: "Metal"}
 
 _VERSION: Final = (1, 1)
 _READ_ONLY: Final = 1
@@ -117,6 +118,11 @@ def take(array: Any) -> HandedOver:
         capsule = plain.__dlpack__(max_version=_VERSION)
     except TypeError:  # an exporter from before version 1
         capsule = plain.__dlpack__()
+    return taken_from(capsule)
+
+
+def taken_from(capsule: object) -> HandedOver:
+    """What a capsule describes; it is not consumed. Raises ValueError for one that is none."""
     tensor = _tensor_in(capsule)
     code = (tensor.type_code, tensor.type_bits)
     return HandedOver(
@@ -157,7 +163,7 @@ class _Handout(NamedTuple):
 
     managed: _ManagedVersioned
     dims: Any
-    view: memoryview
+    owner: object
 
 
 #: By the address of what was handed out. Written by the interpreter's threads alone, one operation each.
@@ -171,18 +177,25 @@ def knows(dtype: str) -> bool:
 
 def hand_out(view: memoryview, *, dtype: str, shape: tuple[int, ...]) -> object:
     """A versioned capsule over a read-only view, flagged read-only; the view lives until it is given back."""
+    address = address_of(view) if view.nbytes else 0
+    return hand_out_at(address, (CPU, 0), owner=view, dtype=dtype, shape=shape)
+
+
+def hand_out_at(
+    address: int, place: tuple[int, int], *, owner: object, dtype: str, shape: tuple[int, ...]
+) -> object:
+    """The same over memory of the device ``place`` (kind, number), which lives as long as ``owner`` does."""
     rank = len(shape)
     dims = (ctypes.c_int64 * (2 * rank or 1))(*shape, *_c_strides(shape))
     code, bits = _CODES[dtype]
     first = ctypes.cast(dims, ctypes.POINTER(ctypes.c_int64))
     second = ctypes.cast(ctypes.byref(dims, 8 * rank), ctypes.POINTER(ctypes.c_int64))
-    address = address_of(view) if view.nbytes else None
     # The offset in the file is in the pointer: not every consumer honours byte_offset.
-    tensor = _Tensor(address, CPU, 0, rank, code, bits, 1, first, second, 0)
+    tensor = _Tensor(address or None, *place, rank, code, bits, 1, first, second, 0)
     managed = _ManagedVersioned(*_VERSION, None, ctypes.cast(_GIVE_BACK, ctypes.c_void_p), _READ_ONLY, tensor)
-    place = ctypes.addressof(managed)
-    _handouts[place] = _Handout(managed, dims, view)
-    return _new_capsule(place, _VERSIONED_NAME, _DROP)
+    where = ctypes.addressof(managed)
+    _handouts[where] = _Handout(managed, dims, owner)
+    return _new_capsule(where, _VERSIONED_NAME, _DROP)
 
 
 def _give_back(place: int) -> None:

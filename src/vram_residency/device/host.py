@@ -66,6 +66,10 @@ class HostDevice:
             "lock_limit_bytes": _lock_limit_bytes(),
         }
 
+    def footprint_bytes(self, size_bytes: int) -> int:
+        """See ``device.base.Device``: pages are not counted here."""
+        return size_bytes
+
     def allocate(self, size_bytes: int, *, label: str) -> OpenMemory:
         """Memory for one shard. See ``device.base.Device``.
 

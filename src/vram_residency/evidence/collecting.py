@@ -89,7 +89,7 @@ def _lines(log: SignedLog, subject: Subject) -> tuple[dict[int, bytes], int]:
     if not lines:
         raise InvalidInputError(
             "shard",
-            "has no entry under the newest checkpoint",
+            f"no entry under the newest checkpoint is about {subject.shard_id}",
             hint="An entry that was just written is covered a second later, and when the log is closed.",
         )
     return lines, uncovered

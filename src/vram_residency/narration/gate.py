@@ -11,14 +11,16 @@ class Gate:
     """``floor`` is the lowest level that somebody may want; below it nothing is even put together.
 
     ``level`` is the configured threshold of the outputs. While anything is captured anywhere the floor
-    lies at trace, since a capture sees every level.
+    lies at trace, since a capture sees every level; a listener has a level of its own.
     """
 
-    __slots__ = ("_captures", "_lock", "floor", "level")
+    __slots__ = ("_captures", "_listening", "_lock", "floor", "level")
 
     def __init__(self, level: int) -> None:
-        self._lock = threading.Lock()  # guards _captures, and floor against a race of two changes
+        # Guards _captures and _listening, and floor against a race of two changes.
+        self._lock = threading.Lock()
         self._captures = 0
+        self._listening: int | None = None
         self.level = level
         self.floor = level
 
@@ -40,8 +42,19 @@ class Gate:
             self._captures -= 1
             self._settle()
 
+    def set_listening(self, level: int | None) -> None:
+        """The lowest level that a listener wants; None where nobody listens."""
+        with self._lock:
+            self._listening = level
+            self._settle()
+
     def _settle(self) -> None:
-        self.floor = min(TRACE, self.level) if self._captures else self.level
+        wanted = [self.level]
+        if self._captures:
+            wanted.append(TRACE)
+        if self._listening is not None:
+            wanted.append(self._listening)
+        self.floor = min(wanted)
 
 
 gate = Gate(INFO)

@@ -11,7 +11,7 @@ from vram_residency.core.clock import rfc3339
 from vram_residency.core.errors import InvalidInputError
 from vram_residency.core.identifiers import is_correlation_id, new_correlation_id
 from vram_residency.core.redaction import redact, safe_text
-from vram_residency.narration import output
+from vram_residency.narration import listeners, output
 from vram_residency.narration.capture import stories
 from vram_residency.narration.cute import CUTE
 from vram_residency.narration.event import OPTIONAL_FIELDS, NarrationEvent, Value
@@ -103,11 +103,11 @@ def tell(
 
 
 def is_heard(level: int) -> bool:
-    """Whether a capture of this context or the output wants an event of this level.
+    """Whether a capture of this context, a listener or the output wants an event of this level.
 
     Only asked where the gate's floor has let it pass: while something is captured, that lets everything.
     """
-    return bool(stories()) or (level >= gate.level and output.accepts(level))
+    return bool(stories()) or listeners.wanted(level) or (level >= gate.level and output.accepts(level))
 
 
 def _safe_fields(fields: Mapping[str, Value], *, uuids: bool) -> dict[str, Value]:
@@ -158,6 +158,7 @@ def _deliver(level: int, told: Mapping[str, Value]) -> None:
     )
     for story in stories():
         story.record(event)
+    output.note_lost(listeners.hear(level, event))
     if gate.level <= level < MUTE and output.accepts(level):
         output.put_out(event)
 

@@ -99,6 +99,12 @@ def lost_events() -> int:
     return _lost_events
 
 
+def note_lost(count: int) -> None:
+    """Count events that a listener could not take."""
+    global _lost_events  # noqa: PLW0603 - as in put_out()
+    _lost_events += count
+
+
 def accepts(level: int) -> bool:
     """Whether the output takes an event of this level, which the gate has let pass."""
     return _settings.form != "logging" or _logger.isEnabledFor(level) or _users_structlog()

@@ -53,6 +53,9 @@ _actions: dict[str, int] = {
     # Beyond the thirteen functions:
     "audit_failed": ERROR,
     "correlation_replaced": WARN,
+    "request_failed": ERROR,
+    "shards_lost": WARN,
+    "worker_state": INFO,
 }
 _ACTOR = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 _ACTION = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")

@@ -55,9 +55,12 @@ def judge_memory(
         unlocked = limits.require_lock and facts.get("locked") is not True
         return (Finding("not_locked", "the shard's pages are not locked into memory"),) if unlocked else ()
     findings = list(_apply(_MEMORY_RULES, facts, limits))
-    if facts.get("device_ordinal") != gpu_device:
-        details = f"the memory lies on device {facts.get('device_ordinal')}, not on {gpu_device}"
-        findings.append(Finding("invalid_device_properties", details))
+    # What the pointer says and, where that is known, the allocation itself: a peer is another device.
+    for ordinal in (facts.get("device_ordinal"), facts.get("location_ordinal", gpu_device)):
+        if ordinal != gpu_device:
+            details = f"the memory lies on device {ordinal}, not on {gpu_device}"
+            findings.append(Finding("invalid_device_properties", details))
+            break
     return tuple(findings)
 
 
@@ -104,17 +107,24 @@ def _is_wsl(facts: Facts, limits: Limits) -> str | None:
 
 
 def _is_virtual(facts: Facts, limits: Limits) -> str | None:
-    allowed = facts.get("virtual_gpu") is False or limits.allow_virtual_gpu
-    return None if allowed else "a virtual GPU's memory may be moved by its hypervisor"
+    if facts.get("virtual_gpu") is False or limits.allow_virtual_gpu:
+        return None
+    if facts.get("virtual_gpu") is None:
+        return "whether the GPU is virtual could not be read: NVML does not say"
+    return "a virtual GPU's memory may be moved by its hypervisor"
 
 
 def _is_managed(facts: Facts, _limits: Limits) -> str | None:
-    return None if facts.get("managed") is False else "the allocation is managed memory, which migrates"
+    is_managed = facts.get("managed") is not False or facts.get("allocation_type") == "managed"
+    return "the allocation is managed memory, which migrates" if is_managed else None
 
 
 def _is_not_device_memory(facts: Facts, _limits: Limits) -> str | None:
-    kind = facts.get("memory_type")
-    return None if kind == "device" else f"the allocation is {kind} memory, not device memory"
+    # Memory that another library allocated has no more facts than its pointer's: there is no location then.
+    for kind in (facts.get("memory_type"), facts.get("location_type", "device")):
+        if kind != "device":
+            return f"the allocation is {kind} memory, not device memory"
+    return None
 
 
 _DEVICE_RULES: tuple[tuple[str, Rule], ...] = (

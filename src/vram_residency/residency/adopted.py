@@ -70,7 +70,7 @@ class AdoptedContent(Content):
     def facts(self) -> Facts:
         return {"kind": "adopted_host", "tensors": len(self._places), "size_bytes": self.size_bytes}
 
-    def fault(self) -> ResidencyFault | None:
+    def misplaced(self) -> ResidencyFault | None:
         now = {name: array.place for name, array in self._resolve().items()}
         findings = {
             "storage swapped or reshaped": [

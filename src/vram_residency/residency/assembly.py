@@ -53,7 +53,9 @@ def assemble(
     registry = Registry()
     headroom_bytes = device.headroom_bytes if options.headroom_bytes is None else options.headroom_bytes
     budget = Budget(total_bytes=device.total_bytes, headroom_bytes=headroom_bytes)
-    recorder = Recorder(audit_logger, identity, audit_required=options.audit_required)
+    recorder = Recorder(
+        audit_logger, identity, audit_required=options.audit_required, observer=options.observer
+    )
     audit_logger.on_failure(recorder.audit_write_failed)
     guard = Guard(device, policy, recorder, gpu_device=identity.gpu_device)
     verifier = Verifier(

@@ -7,17 +7,23 @@ part after part, so that placing damage and sampling are the same for both.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 from vram_residency.core.errors import InvalidInputError
 from vram_residency.device.base import Facts, OnFreed, Progress, ResidencyFault
 from vram_residency.digest import groups
-from vram_residency.digest.value import GROUP_BYTES, Algorithm
-from vram_residency.formats.layout import TensorSpec
+from vram_residency.digest.passes import Verdict
+from vram_residency.digest.value import GROUP_BYTES, Algorithm, Measurement
+from vram_residency.formats.layout import Layout, TensorSpec
+from vram_residency.residency.order import Order
+from vram_residency.residency.views import TensorView
 from vram_residency.seal.statement import Access
 
 _VALUE_BYTES = 32
+
+#: Says why a loan has ended, or None while it lasts.
+Ended = Callable[[], str | None]
 
 
 class Part(NamedTuple):
@@ -34,6 +40,8 @@ class Content(ABC):
     size_bytes: int
     #: What it takes of the device's budget: nothing, where somebody else allocated it.
     charged_bytes: int = 0
+    #: Of memory on loan: it ends to be resident when the loan does.
+    ended: Ended | None = None
 
     @property
     def path(self) -> str | None:
@@ -47,6 +55,18 @@ class Content(ABC):
         """
         hint = "Share a shard that was sealed from a file."
         raise InvalidInputError("shard", "is adopted memory, which cannot be shared", hint=hint)
+
+    @abstractmethod
+    def measure(self, on_progress: Progress | None = None) -> Measurement:
+        """Digest and group values of the bytes as they are now."""
+
+    def full_pass(self, seal_id: str, expected: str) -> str:  # noqa: ARG002 - what a later fast pass needs
+        """The digest of all bytes as they are now; where it is ``expected``, fast passes may follow."""
+        return self.digest()
+
+    def fast_pass(self, seal_id: str) -> Verdict:  # noqa: ARG002
+        """Compare all bytes with the last full pass; ``unknown`` where none can be had or there was none."""
+        return "unknown"
 
     @abstractmethod
     def parts(self) -> Iterator[Part]:
@@ -64,13 +84,27 @@ class Content(ABC):
     def facts(self) -> Facts:
         """What the kernel or the driver says of this memory now."""
 
-    @abstractmethod
     def fault(self) -> ResidencyFault | None:
-        """What is wrong with where the bytes lie, if anything is."""
+        """What is wrong with where the bytes lie, if anything is; the end of a loan comes first."""
+        why = self.ended() if self.ended is not None else None
+        return self.misplaced() if why is None else ResidencyFault("not_resident", why)
+
+    @abstractmethod
+    def misplaced(self) -> ResidencyFault | None:
+        """What the kernel or the driver says is wrong with where the bytes lie."""
 
     @abstractmethod
     def view_of(self, spec: TensorSpec) -> memoryview:
-        """Read-only bytes of one tensor."""
+        """Read-only bytes of one tensor. Raises ConfigurationError where the machine cannot read them."""
+
+    def tensor_of(self, spec: TensorSpec, require_open: Callable[[], None]) -> TensorView:
+        """One tensor, looked at only after ``require_open`` has raised nothing."""
+
+        def read() -> memoryview:
+            require_open()
+            return self.view_of(spec)
+
+        return TensorView(spec, read)
 
     @abstractmethod
     def free(self) -> bool:
@@ -113,6 +147,14 @@ class Content(ABC):
             size = _VALUE_BYTES * -(-part.view.nbytes // GROUP_BYTES)
             yield part, group_values[position : position + size]
             position += size
+
+
+class SealedContent(Content):
+    """Content in memory of the device, which says itself what it is."""
+
+    @abstractmethod
+    def parse(self, order: Order) -> Layout:
+        """What the bytes say they are, read from the memory itself. Raises MalformedModelError."""
 
 
 def _group_size(view: memoryview, index: int) -> int:

@@ -12,7 +12,7 @@ from vram_residency.residency.options import Enforcement
 from vram_residency.residency.recorder import Recorder
 from vram_residency.residency.registry import Record, Registry
 from vram_residency.residency.scope import Scope
-from vram_residency.residency.shard import SealedShard
+from vram_residency.residency.shard import SealedShard, Verification
 from vram_residency.residency.verifier import Verifier
 from vram_residency.residency.views import Views
 
@@ -47,7 +47,7 @@ class Gate:
             with self._registry.lock:
                 record = self._verifier.admit(handle)
                 block.enter_context(self._registry.using(record))
-            views = Views(record.layout, record.content.view_of, record.content.size_bytes)
+            views = Views(record.layout, record.content)
             try:
                 self._check(record, scope)
                 yield views
@@ -66,11 +66,11 @@ class Gate:
         if damage is None:
             self._recorder.verified(record, result, at_gate=True)
         else:
-            self._let_through(damage)
+            self._let_through(damage, result)
 
-    def _let_through(self, damage: Damage) -> None:
+    def _let_through(self, damage: Damage, result: Verification) -> None:
         with self._lock:
             self.would_have_blocked += 1
         self._recorder.verification_failed(
-            damage, severity="CRITICAL", action_taken="allowed_by_configuration"
+            damage, severity="CRITICAL", action_taken="allowed_by_configuration", result=result
         )

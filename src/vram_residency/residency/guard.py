@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from vram_residency.core.errors import PolicyViolationError
+from vram_residency.core.errors import PolicyViolationError, ResidencyError
 from vram_residency.device.base import Device, Facts
 from vram_residency.policy import Finding, Policy, decide, judge_device, judge_memory
 from vram_residency.policy.verdict import VRAM_ONLY
@@ -30,6 +30,13 @@ class Guard:
     def check_memory(self, facts: Facts) -> None:
         """Judge one allocation. Raises PolicyViolationError after recording it."""
         self._follow(self._judge_memory(facts), "request_rejected")
+
+    def device_facts(self) -> Facts:
+        """What is said of the device now; nothing where it no longer answers."""
+        try:
+            return self._device.facts()
+        except ResidencyError:
+            return {}
 
     def residency(self, facts: Facts) -> dict[str, Any]:
         """The residency record: every fact that was read, and what the policy makes of them."""

@@ -13,9 +13,10 @@ from vram_residency.core.errors import (
     RetriableError,
 )
 from vram_residency.device.base import Device, OpenMemory, SealedMemory
-from vram_residency.digest.groups import GroupCollector
 from vram_residency.formats import ByteSource, FileSource
 from vram_residency.residency.budget import Budget
+from vram_residency.residency.content import Ended, SealedContent
+from vram_residency.residency.contents import Contents
 from vram_residency.residency.order import Order
 from vram_residency.residency.recorder import Recorder
 
@@ -25,21 +26,21 @@ class Loader:
 
     def __init__(self, device: Device, budget: Budget, recorder: Recorder, clock: Clock) -> None:
         self._device = device
+        self._contents = Contents(device)
         self._budget = budget
         self._recorder = recorder
         self._clock = clock
 
-    def load(
-        self, source: ByteSource, order: Order, shard_id: str, undo: ExitStack
-    ) -> tuple[SealedMemory, bytes]:
-        """Sealed memory that holds all of ``source``, and its group values.
+    def load(self, source: ByteSource, order: Order, shard_id: str, undo: ExitStack) -> SealedContent:
+        """Sealed memory that holds all of ``source``.
 
-        The group values are taken from the final mapping while later bytes are still being copied; the
-        digest, which decides, is taken by the caller after the memory has become immutable.
-        Raises MalformedModelError where the source changes, InsufficientMemoryError, AllocationError.
+        On the host group values are taken from the final mapping while later bytes are still being copied;
+        the digest, which decides, is taken by the caller after the memory has become immutable.
+        Raises MalformedModelError where the source changes, InsufficientMemoryError, AllocationError,
+        ConfigurationError where the device lacks what it is measured with.
         """
+        collector = self._contents.new_collector()
         memory = self._allocate(source.size_bytes, shard_id, undo)
-        collector = GroupCollector()
         with self.recording_driver_errors(source.size_bytes):
             memory.fill(source, on_progress=order.on_progress, observer=collector)
         if isinstance(source, FileSource):
@@ -48,7 +49,15 @@ class Loader:
             sealed = memory.seal()
         # Whatever an error's traceback still looks at, the undoing goes on.
         undo.callback(sealed.free_when_unused, lambda _wiped: None)
-        return sealed, collector.group_values()
+        content = self._contents.owned(sealed, order.algorithm, collector)
+        content.charged_bytes = self._device.footprint_bytes(source.size_bytes)
+        return content
+
+    def borrowed(self, memory: SealedMemory, ended: Ended, order: Order) -> SealedContent:
+        """Memory on loan: it takes nothing of the budget."""
+        content = self._contents.owned(memory, order.algorithm)
+        content.charged_bytes, content.ended = 0, ended
+        return content
 
     @contextmanager
     def recording_driver_errors(self, size_bytes: int) -> Iterator[None]:
@@ -60,9 +69,9 @@ class Loader:
             raise
 
     def _allocate(self, size_bytes: int, shard_id: str, undo: ExitStack) -> OpenMemory:
-        started_ns = self._clock.monotonic_ns()
+        started_ns, taken_bytes = self._clock.monotonic_ns(), self._device.footprint_bytes(size_bytes)
         try:
-            self._budget.reserve(size_bytes)
+            self._budget.reserve(taken_bytes)
         except InsufficientMemoryError as error:
             self._recorder.allocation_failed(size_bytes, error.available_bytes, "insufficient_vram")
             raise
@@ -70,16 +79,16 @@ class Loader:
             with system_errors_named():
                 memory = self._device.allocate(size_bytes, label=shard_id)
         except BaseException as error:
-            self._budget.release(size_bytes)
+            self._budget.release(taken_bytes)
             if isinstance(error, Exception):
                 self._tell_driver_error(size_bytes)
             raise
         # Undone from the last to the first, so that the event tells the figures after the release.
-        undo.callback(self._tell_released, shard_id, size_bytes)
-        undo.callback(self._budget.release, size_bytes)
+        undo.callback(self._tell_released, shard_id, taken_bytes)
+        undo.callback(self._budget.release, taken_bytes)
         undo.callback(memory.discard)
         duration_ms = (self._clock.monotonic_ns() - started_ns) / 1e6
-        self._recorder.allocated(size_bytes, self._budget.capacity(), duration_ms)
+        self._recorder.allocated(size_bytes, taken_bytes, self._budget.capacity(), duration_ms)
         return memory
 
     def _tell_driver_error(self, size_bytes: int) -> None:

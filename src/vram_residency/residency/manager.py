@@ -20,14 +20,15 @@ from vram_residency.core.identifiers import is_count, is_unicode, parse_worker_i
 from vram_residency.core.keys import check_seal_token
 from vram_residency.core.regular_file import printable_path
 from vram_residency.device.base import Device, Progress
+from vram_residency.formats import ByteSource
 from vram_residency.policy import Mode, Policy
 from vram_residency.residency.adoptable import ModuleTensors, NamedTensors
 from vram_residency.residency.assembly import Parts, assemble
-from vram_residency.residency.borrowed import Ended
 from vram_residency.residency.budget import Capacity
+from vram_residency.residency.content import Ended
 from vram_residency.residency.identity import Identity
 from vram_residency.residency.lender import Loan, Peer
-from vram_residency.residency.opening import device_of, policy_for
+from vram_residency.residency.opening import device_of, number_of, policy_for
 from vram_residency.residency.options import ManagerOptions
 from vram_residency.residency.order import Order, SealChoices
 from vram_residency.residency.registry import Record
@@ -70,7 +71,8 @@ class VramManager:
         """Open a device and start a manager on it.
 
         worker_token: the seal token, at least 16 characters; never an API credential, never logged.
-        gpu_device: the number that seals and events carry. audit_logger: None keeps no record.
+        gpu_device: the number that seals and events carry; a card's own where one is named.
+        audit_logger: None keeps no record.
         device: ``auto``, ``host``, ``cuda``, ``cuda:N`` or an open Device. policy: None is ``development``
         on the host device and ``strict`` elsewhere. worker_id: None is ``worker-gpu-<gpu_device>``.
 
@@ -81,6 +83,7 @@ class VramManager:
         options = options or ManagerOptions()
         if not is_count(gpu_device):
             raise InvalidInputError("gpu_device", "must be a device's number, 0 or above")
+        gpu_device = number_of(device, gpu_device)
         worker = parse_worker_id(f"worker-gpu-{gpu_device}" if worker_id is None else worker_id)
         check_seal_token(worker_token)
         logger = AuditLogger.disabled() if audit_logger is None else audit_logger
@@ -140,6 +143,15 @@ class VramManager:
             model = self._parts.sealer.model_of(directory, records, expect)
             undo.pop_all()
             return model
+
+    def seal_source(self, source: ByteSource, *, name: str, **choices: Unpack[SealChoices]) -> SealedShard:
+        """Load from anything that can be read from any offset: an open file, a stream with its size known.
+
+        ``name`` stands for it in errors, and its ending says the format. ``source`` stays the caller's.
+        Choices and errors as for ``seal_file``.
+        """
+        with self._operation():
+            return self._parts.sealer.seal_source(source, Order(name=name, **choices)).handle
 
     def seal_model(self, buffer: Any, **choices: Unpack[SealChoices]) -> SealedShard:
         """Copy bytes or any buffer object into sealed memory and seal what lies there.

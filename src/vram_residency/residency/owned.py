@@ -1,4 +1,4 @@
-"""Content that lies in memory of the device's own: one read-only mapping."""
+"""Content that lies in host memory of the device's own: one read-only mapping."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from vram_residency.device.base import Facts, OnFreed, Progress, ResidencyFault, SealedMemory
-from vram_residency.digest import host
-from vram_residency.digest.value import Algorithm
+from vram_residency.digest import groups, host
+from vram_residency.digest.groups import GroupCollector
+from vram_residency.digest.value import Algorithm, Measurement
 from vram_residency.formats import Layout, MemorySource, TensorSpec, parse
-from vram_residency.residency.content import Content, Part
+from vram_residency.residency.content import Part, SealedContent
 from vram_residency.residency.order import Order
 from vram_residency.seal.statement import Access
 
 
-class OwnedContent(Content):
-    """Sealed device memory. The digest always goes through the mapping that is handed out."""
+class OwnedContent(SealedContent):
+    """Sealed memory. The digest always goes through the mapping that is handed out.
+
+    ``collector`` took the group values from that mapping while later bytes were still being copied.
+    """
 
     access: ClassVar[Access] = "read_only"
 
-    def __init__(self, memory: SealedMemory, *, algorithm: Algorithm) -> None:
+    def __init__(
+        self, memory: SealedMemory, *, algorithm: Algorithm, collector: GroupCollector | None = None
+    ) -> None:
         self._memory = memory
         self._algorithm = algorithm
+        self._collector = collector
         self.size_bytes = self.charged_bytes = memory.size_bytes
 
     @property
@@ -36,6 +43,14 @@ class OwnedContent(Content):
         with self._memory.view() as view:
             yield Part(0, view)
 
+    def measure(self, on_progress: Progress | None = None) -> Measurement:
+        collector, self._collector = self._collector, None
+        digest = self.digest(on_progress)
+        if collector is not None:
+            return Measurement(digest, collector.group_values())
+        with self._memory.view() as view:
+            return Measurement(digest, groups.group_values(view))
+
     def digest(self, on_progress: Progress | None = None) -> str:
         with self._memory.view() as view:
             return host.digest(view, self._algorithm, on_progress)
@@ -45,14 +60,13 @@ class OwnedContent(Content):
             return host.digest(view, algorithm)
 
     def parse(self, order: Order) -> Layout:
-        """What the bytes say they are, read from the memory itself."""
         with MemorySource(self._memory.view()) as source:
             return parse(source, name=order.name, format=order.format)
 
     def facts(self) -> Facts:
         return self._memory.facts()
 
-    def fault(self) -> ResidencyFault | None:
+    def misplaced(self) -> ResidencyFault | None:
         return self._memory.check()
 
     def view_of(self, spec: TensorSpec) -> memoryview:

@@ -20,6 +20,7 @@ from vram_residency.policy.verdict import VRAM_ONLY, PolicyName
 from vram_residency.residency.budget import Capacity
 from vram_residency.residency.damage import Damage
 from vram_residency.residency.identity import Identity
+from vram_residency.residency.observer import NOBODY, Observer, result_of
 from vram_residency.residency.registry import Record
 from vram_residency.residency.shard import Verification
 from vram_residency.seal.statement import sha256_hex
@@ -30,8 +31,16 @@ FLUSH_TIMEOUT_S = 5.0
 class Recorder:
     """The two traces of one manager. Counts audit failures in ``audit_failures``."""
 
-    def __init__(self, audit_logger: AuditLogger, identity: Identity, *, audit_required: bool) -> None:
+    def __init__(
+        self,
+        audit_logger: AuditLogger,
+        identity: Identity,
+        *,
+        audit_required: bool,
+        observer: Observer = NOBODY,
+    ) -> None:
         self.audit_failures = 0
+        self._observer = observer
         self._logger = audit_logger
         self._device = identity.device
         self._gpu_device = identity.gpu_device
@@ -63,12 +72,12 @@ class Recorder:
             device=self._place,
         )
 
-    def allocated(self, size_bytes: int, capacity: Capacity, duration_ms: float) -> None:
-        """Memory was allocated; ``capacity`` is the one after it."""
+    def allocated(self, size_bytes: int, taken_bytes: int, capacity: Capacity, duration_ms: float) -> None:
+        """Memory was allocated: ``taken_bytes`` for ``size_bytes``; ``capacity`` is the one after it."""
         self._audit(
             events.VramAllocated(
                 requested_bytes=size_bytes,
-                allocated_bytes=size_bytes,
+                allocated_bytes=taken_bytes,
                 available_bytes=capacity.available_bytes,
                 used_bytes=capacity.used_bytes,
                 gpu_device=self._gpu_device,
@@ -77,7 +86,7 @@ class Recorder:
         )
         narration.narrate_vram_allocated(
             requested_bytes=size_bytes,
-            allocated_bytes=size_bytes,
+            allocated_bytes=taken_bytes,
             available_bytes=capacity.available_bytes,
             used_bytes=capacity.used_bytes,
             duration_ms=duration_ms,
@@ -87,6 +96,7 @@ class Recorder:
 
     def allocation_failed(self, size_bytes: int, available_bytes: int, reason: str) -> None:
         """Memory was refused."""
+        self._observer.allocation_failed(reason)
         self._audit_failure(
             events.VramAllocationFailed(
                 requested_bytes=size_bytes,
@@ -156,6 +166,7 @@ class Recorder:
                 model_ref=shard.model_ref,
             )
         )
+        self._observer.sealed(duration_ms / 1e3)
         narration.narrate_model_sealed(
             shard_id=shard.shard_id,
             vram_bytes=shard.vram_bytes,
@@ -164,6 +175,10 @@ class Recorder:
             gpu_device=self._gpu_device,
             device=self._place,
         )
+
+    def seal_failed(self, error: BaseException) -> None:
+        """A seal came to nothing; why is recorded where it was found."""
+        self._observer.seal_failed(result_of(error))
 
     def resealed(self, record: Record, old_digest: str, reason: str, duration_ms: float) -> None:
         """Adopted weights were changed lawfully and sealed again."""
@@ -202,6 +217,7 @@ class Recorder:
             ),
             durable=durable,
         )
+        self._observer.verified(result)
         narration.narrate_seal_verified(
             shard_id=record.shard.shard_id,
             duration_ms=result.duration_s * 1e3,
@@ -211,8 +227,14 @@ class Recorder:
         )
         return receipt
 
-    def verification_failed(self, damage: Damage, *, severity: str, action_taken: str) -> None:
-        """A shard is not what was sealed, or a handle is not one of ours."""
+    def verification_failed(
+        self, damage: Damage, *, severity: str, action_taken: str, result: Verification | None = None
+    ) -> None:
+        """A shard is not what was sealed; or, without ``result``, a handle is not one of ours."""
+        if result is None:
+            self._observer.handle_refused()
+        else:
+            self._observer.damage_found(result)
         self._audit_failure(
             events.SealVerificationFailed(
                 shard_id=damage.shard_id,
@@ -255,6 +277,7 @@ class Recorder:
         self, finding: Finding, *, action_taken: str, policy: PolicyName = VRAM_ONLY
     ) -> None:
         """The policy was broken, and this is what followed."""
+        self._observer.policy_violated()
         self._audit_failure(
             events.PolicyViolation(
                 policy=policy,

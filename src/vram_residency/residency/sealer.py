@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import TracebackType
 from typing import Any
 
 from vram_residency import formats
@@ -22,16 +23,14 @@ from vram_residency.core.errors import (
 from vram_residency.core.identifiers import new_shard_id, parse_shard_id
 from vram_residency.core.regular_file import printable_path
 from vram_residency.device.base import SealedMemory
-from vram_residency.digest.value import Digest, Measurement
+from vram_residency.digest.value import Digest
 from vram_residency.formats import ByteSource, FileSource, Layout, MemorySource, ModelDirectory
 from vram_residency.residency.adopted import AdoptedContent, Tensors
-from vram_residency.residency.borrowed import BorrowedContent, Ended
-from vram_residency.residency.content import Content
+from vram_residency.residency.content import Content, Ended, SealedContent
 from vram_residency.residency.guard import Guard
 from vram_residency.residency.loader import Loader, system_errors_named
 from vram_residency.residency.notary import Notary
 from vram_residency.residency.order import Order
-from vram_residency.residency.owned import OwnedContent
 from vram_residency.residency.recorder import Recorder
 from vram_residency.residency.registry import Record, Registry
 from vram_residency.residency.shard import SealedModel, Timings
@@ -62,14 +61,14 @@ class Sealer:
         with self._recording_refusals(order, "path"):
             source = FileSource(path)
         with source:
-            return self._seal_source(source, order)
+            return self.seal_source(source, order)
 
     def seal_buffer(self, buffer: Any, order: Order) -> Record:
         """Copy and seal bytes or any contiguous buffer object."""
         with self._recording_refusals(order, "buffer"):
             source = MemorySource(_bytes_of(buffer))
         with source:
-            return self._seal_source(source, order)
+            return self.seal_source(source, order)
 
     def read_directory(self, path: str | os.PathLike[str], *, follow_links: bool) -> ModelDirectory:
         """Read the index of a model directory. Raises InvalidInputError, MalformedModelError."""
@@ -120,7 +119,7 @@ class Sealer:
             with self._recording_refusals(order, "descriptor"):
                 approved = order.approved()
                 self._guard.check_device()
-                content = BorrowedContent(memory, ended, algorithm=order.algorithm)
+                content = self._loader.borrowed(memory, ended, order)
                 layout = content.parse(order)
             with system_errors_named():
                 measured = content.measure()
@@ -151,7 +150,7 @@ class Sealer:
             undo.pop_all()
         return renewed
 
-    def _seal_source(self, source: ByteSource, order: Order) -> Record:
+    def seal_source(self, source: ByteSource, order: Order) -> Record:
         """Load ``source`` into sealed memory of the device.
 
         Steps: (1) the order and the device are checked, (2) the header is parsed where it lies, so that a
@@ -167,27 +166,24 @@ class Sealer:
                 self._guard.check_device()
                 announced = formats.parse(source, name=order.name, format=order.format)
                 # (3)
-                memory, group_values = self._loader.load(source, order, shard_id, undo)
+                content = self._loader.load(source, order, shard_id, undo)
             loaded_ns = self._clock.monotonic_ns()
-            content = OwnedContent(memory, algorithm=order.algorithm)
             with self._loader.recording_driver_errors(content.size_bytes), system_errors_named():
                 # (4)
-                digest = content.digest()
+                measured = content.measure()
                 digest_ms = self._since_ms(loaded_ns)
                 self._recorder.digest_computed(order.algorithm, content.size_bytes, digest_ms)
                 # (5)
-                self._require_approved(order, approved, content, digest)
+                self._require_approved(order, approved, content, measured.digest)
                 # (6)
                 layout = self._parsed_again(order, content, announced)
                 # (7)
-                record = self._notary.sign(
-                    order, shard_id, content, layout=layout, measured=Measurement(digest, group_values)
-                )
+                record = self._notary.sign(order, shard_id, content, layout=layout, measured=measured)
             record.timings = Timings(load_s=(loaded_ns - started_ns) / 1e9, digest_s=digest_ms / 1e3)
             self._register(record, undo, started_ns)
             return record
 
-    def _parsed_again(self, order: Order, content: OwnedContent, announced: Layout) -> Layout:
+    def _parsed_again(self, order: Order, content: SealedContent, announced: Layout) -> Layout:
         with self._recording_refusals(order, "model"):
             layout = content.parse(order)
             if layout != announced:
@@ -197,13 +193,20 @@ class Sealer:
     @contextmanager
     def _claimed(self, order: Order) -> Iterator[tuple[str, ExitStack]]:
         """Claim an id, and give it back, with all that was put on the stack, unless the block ends well."""
-        with self._recording_refusals(order, "shard_id"):
-            shard_id = new_shard_id() if order.shard_id is None else parse_shard_id(order.shard_id)
-            self._registry.claim(shard_id)
         with ExitStack() as undo:
+            undo.push(self._count_failure)
+            with self._recording_refusals(order, "shard_id"):
+                shard_id = new_shard_id() if order.shard_id is None else parse_shard_id(order.shard_id)
+                self._registry.claim(shard_id)
             undo.callback(self._registry.forget_claim, shard_id)
             yield shard_id, undo
             undo.pop_all()
+
+    def _count_failure(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._recorder.seal_failed(error)
 
     @contextmanager
     def _recording_refusals(self, order: Order, what: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vram_residency.core.errors import ConfigurationError, InvalidInputError
 from vram_residency.device import dlpack
@@ -121,20 +121,31 @@ class TensorView(BufferBase):  # type: ignore[misc] # a class made by the interp
         )
 
 
-class Views(Mapping[str, TensorView]):
-    """A shard's tensors by name. ``whole`` is the shard's bytes where they lie in one piece."""
+class Viewable(Protocol):
+    """What views look at."""
 
-    def __init__(self, layout: Layout, read: Callable[[TensorSpec], memoryview], size_bytes: int) -> None:
+    size_bytes: int
+
+    def view_of(self, spec: TensorSpec) -> memoryview:
+        """Read-only bytes of one tensor."""
+
+    def tensor_of(self, spec: TensorSpec, require_open: Callable[[], None]) -> TensorView:
+        """One tensor, looked at only after ``require_open`` has raised nothing."""
+
+
+class Views(Mapping[str, TensorView]):
+    """A shard's tensors by name. ``whole`` and ``raw`` are all of its bytes, where they lie in one piece."""
+
+    def __init__(self, layout: Layout, content: Viewable) -> None:
         self._specs = {spec.name: spec for spec in layout.tensors}
-        self._read = read
-        self._size_bytes = size_bytes
+        self._content = content
         self._is_open = True
 
     def __getitem__(self, name: str) -> TensorView:
         spec = self._specs.get(name)
         if spec is None:
             raise KeyError(f"no tensor {name!r} among these {len(self._specs)}: list() of them has the names")
-        return TensorView(spec, lambda: self._open_bytes(spec))
+        return self._content.tensor_of(spec, self._require_open)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._specs)
@@ -143,22 +154,31 @@ class Views(Mapping[str, TensorView]):
         return len(self._specs)
 
     def __repr__(self) -> str:
-        return f"Views(tensors={len(self._specs)}, nbytes={self._size_bytes})"
+        return f"Views(tensors={len(self._specs)}, nbytes={self._content.size_bytes})"
 
     @property
     def whole(self) -> memoryview:
-        """All bytes of an owned shard, read-only: what raw models are used through."""
-        return self._open_bytes(TensorSpec("", "U8", (self._size_bytes,), 0, self._size_bytes))
+        """All bytes of an owned shard, read-only. Raises ConfigurationError on cuda: take ``raw`` there."""
+        self._require_open()
+        return self._content.view_of(self._all())
+
+    @property
+    def raw(self) -> TensorView:
+        """All bytes of an owned shard as one U8 tensor: what raw models are used through on any device."""
+        return self._content.tensor_of(self._all(), self._require_open)
 
     def close(self) -> None:
         """End the block: from now on every access is refused."""
         self._is_open = False
 
-    def _open_bytes(self, spec: TensorSpec) -> memoryview:
+    def _all(self) -> TensorSpec:
+        size_bytes = self._content.size_bytes
+        return TensorSpec("", "U8", (size_bytes,), 0, size_bytes)
+
+    def _require_open(self) -> None:
         if not self._is_open:
             raise InvalidInputError(
                 "view",
                 "used after its execution() block ended",
                 hint="Do the work inside `with manager.execution(…)`.",
             )
-        return self._read(spec)

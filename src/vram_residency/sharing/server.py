@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import stat
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from vram_residency.core.errors import ConfigurationError, InvalidInputError, VramError
+from vram_residency.core.errors import InvalidInputError, VramError
+from vram_residency.core.private_socket import listen, peer_of
 from vram_residency.residency import VramManager
 from vram_residency.residency.lender import Peer
 from vram_residency.sharing import wire
@@ -42,7 +42,7 @@ class ShareServer:
         self._is_closed = False
         self._lock = threading.Lock()  # guards _loans and _is_closed
         self._loans: dict[socket.socket, threading.Thread] = {}
-        self._listener = _listen(self.path)
+        self._listener = listen(self.path, setting="share", use="lends shards", backlog=_BACKLOG)
         self._thread = threading.Thread(target=self._accept, name="vram-share", daemon=True)
         self._thread.start()
 
@@ -112,7 +112,7 @@ class ShareServer:
     def _admitted(self, connection: socket.socket) -> wire.Request:
         """1. Who asks, 2. what for. Raises InvalidInputError."""
         # 1
-        _, uid = wire.peer_of(connection)
+        _, uid = peer_of(connection)
         if uid not in self._allowed_uids:
             raise InvalidInputError("peer", f"user {uid} may not borrow from this process")
         # 2
@@ -125,7 +125,7 @@ class ShareServer:
 
     def _lend(self, connection: socket.socket, request: wire.Request) -> None:
         """Hand a shard out, then wait: the connection is the loan."""
-        peer = Peer(*wire.peer_of(connection))
+        peer = Peer(*peer_of(connection))
 
         def tell(epoch: int) -> None:
             try:
@@ -137,47 +137,3 @@ class ShareServer:
             wire.send(connection, wire.Grant(loan.envelope, loan.format, loan.epoch), loan.descriptor)
             connection.settimeout(None)
             connection.recv(1)  # returns when the borrower lets go or dies, or the loan is revoked
-
-
-def _listen(path: Path) -> socket.socket:
-    if not hasattr(socket, "SO_PEERCRED"):
-        raise ConfigurationError("share", "this system cannot tell who asks (SO_PEERCRED)")
-    _require_private(path.parent)
-    _clear(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(os.fspath(path))
-        path.chmod(0o600)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError("share", f"cannot listen at {path}: {error.strerror or error}") from None
-    return listener
-
-
-def _require_private(directory: Path) -> None:
-    """The directory is the lock on the door: a socket's own mode comes too late, and not everywhere."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.stat()
-    except OSError as error:
-        raise ConfigurationError("share", f"cannot use {directory}: {error.strerror}") from None
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise ConfigurationError(
-            "share", f"{directory} is open to other users", hint=f"Run: chmod 700 {directory}"
-        )
-
-
-def _clear(path: Path) -> None:
-    """Take away what a killed lender left; a living one keeps its place."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(os.fspath(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise ConfigurationError(
-        "share", f"another process lends shards at {path} already", hint="Choose another path."
-    )

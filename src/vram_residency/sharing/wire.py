@@ -19,7 +19,6 @@ from vram_residency.formats import Format
 PROTOCOL: Final = "vram-residency/share/v1"
 _LENGTH: Final = struct.Struct(">I")
 _MESSAGE_BYTES_MAX: Final = 1 << 20
-_CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
@@ -81,13 +80,6 @@ def receive(connection: socket.socket) -> tuple[Message, int | None]:
         if descriptor is not None:
             os.close(descriptor)
         raise
-
-
-def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """The other side's process and user id when it connected (SO_PEERCRED)."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _gid = _CREDENTIALS.unpack(raw)
-    return pid, uid
 
 
 def _decoded(connection: socket.socket, head: bytes, *, is_cut: bool) -> Message:

@@ -13,7 +13,9 @@ from vram_residency.audit import events
 from vram_residency.audit.events.base import Event
 from vram_residency.audit.log import AuditLogger
 from vram_residency.audit.writing.stats import LogStats
+from vram_residency.audit.writing.telling import WrittenHook
 from vram_residency.core import context
+from vram_residency.core.clock import SYSTEM_CLOCK, rfc3339
 from vram_residency.core.errors import AuditError, AuditWriteError
 
 
@@ -36,6 +38,7 @@ class MemoryLog(AuditLogger):
         self._events: list[RecordedEvent] = []
         self._failure: AuditError | None = None
         self._failure_hooks: list[Callable[[AuditWriteError], object]] = []
+        self._written_hooks: list[WrittenHook] = []
         self._events_lock = threading.Lock()  # guards _events
 
     @property
@@ -66,6 +69,10 @@ class MemoryLog(AuditLogger):
         for hook in self._failure_hooks:
             hook(error)
 
+    def on_written(self, hook: WrittenHook) -> None:
+        """Have ``hook`` told of every event at once, as a line of a log in which nothing is signed."""
+        self._written_hooks.append(hook)
+
     def emit(self, event: Event, *, durable: bool = False) -> None:  # noqa: ARG002 - the interface's word
         """Keep the event. Raises InvalidEventError, or what ``fail_with`` said."""
         if self._failure is not None:
@@ -76,7 +83,10 @@ class MemoryLog(AuditLogger):
             events.event_type_of(event), events.to_fields(event), context.correlation_id.get()
         )
         with self._events_lock:
+            index = len(self._events)
             self._events.append(recorded)
+        for hook in self._written_hooks:
+            hook([_line(index, recorded)], 0.0)
 
     def emit_all(self, events: Iterable[Event]) -> list[Any]:
         """Keep them all; there are no receipts."""
@@ -100,3 +110,12 @@ class MemoryLog(AuditLogger):
     def query(self, **filters: Any) -> Iterator[bytes]:  # noqa: ARG002 - no lines are kept
         """No lines: ask ``recorded`` or ``of_type``."""
         return iter(())
+
+
+def _line(index: int, recorded: RecordedEvent) -> bytes:
+    envelope = {
+        "index": index,
+        "timestamp": rfc3339(SYSTEM_CLOCK.now_ns()),
+        "event_type": recorded.event_type,
+    }
+    return msgspec.json.encode(envelope | recorded.fields)

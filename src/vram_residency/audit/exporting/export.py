@@ -83,7 +83,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a path to write to (mode 0600); what was written stands under ``path`` only if nothing failed."""
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)  # left by a crash
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except OSError as error:  # named as the caller did
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         yield partial
         partial.replace(path)

@@ -81,7 +81,10 @@ def prove_inclusion(
     # The entry is the one that was promised.
     if isinstance(entry, Receipt) and entry.leaf_hash != made.leaf_hash.hex():
         raise LogDamagedError(
-            str(log.directory), None, f"entry {index} is not the one for which the receipt was given"
+            str(log.directory),
+            None,
+            f"entry {index} is not the one for which the receipt was given",
+            hint="Compare index and leaf hash with the receipt: if they are its own, the log was changed.",
         )
     return made
 
@@ -134,11 +137,15 @@ def consistency_of(
 ) -> Consistency:
     """The same for a log that is open already."""
     new_size = log.size if size is None else size
-    if not 0 <= old_size <= new_size <= log.size:
+    if max(old_size, new_size) > log.size:
         raise InvalidInputError(
             "size",
-            f"the sizes must be in order and at most {log.size}, which the newest checkpoint covers",
-            hint="Give the old size first, then the new one.",
+            f"the newest checkpoint covers {log.size} entries, and so no log of {max(old_size, new_size)}",
+            hint="An entry that was just written is covered a second later, and when the log is closed.",
+        )
+    if not 0 <= old_size <= new_size:
+        raise InvalidInputError(
+            "size", "the sizes are not in order", hint="Give the old size first, then the new one."
         )
     # 1. The hashes and both roots, from leaves that hash to the signed root.
     spans = proof.consistency_spans(old_size, new_size)

@@ -7,7 +7,9 @@ is kept under ``cosignatures/``, one whole note a witness, once its cosignature 
 from __future__ import annotations
 
 import os
+import queue
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,6 +26,7 @@ from vram_residency.audit.store.files import DIRECTORY_MODE, SYSTEM_FILES, Files
 from vram_residency.core.errors import AuditWriteError, InvalidInputError, LogDamagedError, WitnessError
 
 TIMEOUT_S: Final = 30.0
+_TIMEOUT_S_MAX: Final = 86_400
 _ANSWER_BYTES_MAX: Final = note.NOTE_BYTES_MAX
 _SIZE: Final = re.compile(rb"(0|[1-9][0-9]{0,18})\n\Z")
 _OK, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 200, 403, 404, 409, 422
@@ -113,6 +116,8 @@ class Endpoint(msgspec.Struct, frozen=True):
             port = parts.port
         except ValueError:
             raise InvalidInputError("url", "is not a URL") from None
+        if not 0 < timeout_s <= _TIMEOUT_S_MAX:  # no number fails it too
+            raise InvalidInputError("timeout", f"must be over 0 and at most {_TIMEOUT_S_MAX} seconds")
         is_plain = not (parts.query or parts.fragment or parts.username or parts.password)
         if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
             raise InvalidInputError(
@@ -131,7 +136,23 @@ class Endpoint(msgspec.Struct, frozen=True):
         return f"{scheme}://{self.host}{port}{self.path.removesuffix('/add-checkpoint')}"
 
     def post(self, body: bytes) -> Answer:
-        """Send ``body`` and read a bounded answer. Raises WitnessError."""
+        """Send ``body`` and read a bounded answer, all within ``timeout_s``. Raises WitnessError."""
+        # In a thread of its own: to a socket every byte that comes is a new beginning, and a witness that
+        # sends one now and then must not hold up the log that asks it.
+        answers: queue.SimpleQueue[Answer | WitnessError] = queue.SimpleQueue()
+        exchange = threading.Thread(
+            target=lambda: answers.put(self._exchange(body)), name="vram-witness", daemon=True
+        )
+        exchange.start()
+        try:
+            answer = answers.get(timeout=self.timeout_s)
+        except queue.Empty:
+            raise WitnessError(str(self), "timed out") from None
+        if isinstance(answer, WitnessError):
+            raise answer
+        return answer
+
+    def _exchange(self, body: bytes) -> Answer | WitnessError:
         import http.client
 
         kind = http.client.HTTPSConnection if self.is_tls else http.client.HTTPConnection
@@ -140,9 +161,9 @@ class Endpoint(msgspec.Struct, frozen=True):
             connection.request("POST", self.path, body, {"Content-Type": "application/octet-stream"})
             response = connection.getresponse()
             return Answer(response.status, response.read(_ANSWER_BYTES_MAX + 1))
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a chunk of -5 bytes
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise WitnessError(str(self), reason) from error
+            return WitnessError(str(self), reason)
         finally:
             connection.close()
 

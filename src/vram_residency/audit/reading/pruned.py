@@ -19,6 +19,7 @@ from vram_residency.audit.format.entry import EntryFormatError, parse_entry
 from vram_residency.audit.reading import source as reading
 from vram_residency.audit.reading.stored_leaves import fold, stored_leaves
 from vram_residency.audit.reading.verdict import Fault, Pruned
+from vram_residency.audit.store.archive import ArchiveFormatError
 from vram_residency.audit.store.directory import Directory
 
 _MARK: Final = b'"event_type":"segments_pruned"'
@@ -121,7 +122,7 @@ def find_start(directory: Directory, *, at_least: int, sizes: Sequence[int]) -> 
     """
     # 1. The record: of several the one that names the least.
     segments = {segment.first_index: segment for segment in reading.segments(directory.entries)}
-    records = list(find_records(directory, at_least))
+    records, damage = _readable_records(directory, at_least)
     fitting = [
         record
         for record in records
@@ -130,6 +131,8 @@ def find_start(directory: Directory, *, at_least: int, sizes: Sequence[int]) -> 
         # No epoch is without an entry: a larger number would only keep the reader busy.
         and record.event.next_epoch <= record.next_index
     ]
+    if not fitting and damage is not None:
+        raise damage
     if not fitting:
         return None
     record = min(fitting, key=lambda record: record.next_index)
@@ -144,6 +147,25 @@ def find_start(directory: Directory, *, at_least: int, sizes: Sequence[int]) -> 
         reason = "the leaf hashes of pruned entries do not hash to the root in segments_pruned"
         raise Fault("tampered", reason, file="tree")
     return Start(boundary, frontier, roots, _first_key_id(segments[boundary.index]))
+
+
+def _readable_records(directory: Directory, start: int) -> tuple[list[PruneRecord], Fault | None]:
+    """Every record from entry ``start`` on, but for those that a damaged archive hides; the first such one.
+
+    Raises OSError, and Fault for a malformed record.
+    """
+    records: list[PruneRecord] = []
+    damage: Fault | None = None
+    for segment in reading.segments(directory.entries):
+        if segment.first_index < start:
+            continue
+        try:
+            records += _records_of(segment)
+        except ArchiveFormatError as error:
+            # The replay, where it comes so far, says at which entry.
+            fault = Fault("tampered", f"the archive is malformed: {error.strerror}")
+            damage = damage or fault.at(segment.first_index, segment.name, 0)
+    return records, damage
 
 
 def _records_of(segment: reading.Segment) -> Iterator[PruneRecord]:
@@ -176,9 +198,9 @@ def _parse(line: bytes, file: str, offset: int) -> Iterator[PruneRecord]:
 
 def _first_key_id(segment: reading.Segment) -> str:
     """The id in the first line's audit_id; empty where there is none, which fits no key."""
-    with reading.open_segment(segment.path) as file:
-        line = next(reading.lines(file), None)
     try:
+        with reading.open_segment(segment.path) as file:
+            line = next(reading.lines(file), None)
         return "" if line is None else parse_entry(line.data).audit_id.partition("-")[0]
-    except EntryFormatError:
+    except (ArchiveFormatError, EntryFormatError):
         return ""

@@ -156,7 +156,7 @@ def _open_place(directory: str | os.PathLike[str]) -> Directory:
         raise InvalidInputError(
             "directory",
             f"{place} is not an audit log",
-            hint=f"Make one with `vram audit init {place} --service NAME`.",
+            hint="Name the directory that holds log.json; `vram audit init` makes one.",
         )
     return place
 

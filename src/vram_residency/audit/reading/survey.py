@@ -249,7 +249,10 @@ def _no_progress(done_bytes: int, total_bytes: int) -> None:
 
 
 def unreadable(file: str, error: OSError) -> Fault:
-    """The fault for a file that the system does not give."""
+    """The fault for a file that the system does not give, or that is no archive though its name says so."""
+    if isinstance(error, ArchiveFormatError):
+        name = f"entries/{os.path.basename(error.filename)}"  # noqa: PTH119 - a name, as the system gave it
+        return Fault("tampered", f"the archive is malformed: {error.strerror}", file=name)
     return Fault("unverifiable", f"cannot be read: {error.strerror or error}", file=file)
 
 

@@ -68,7 +68,7 @@ def _require_log(place: Directory) -> None:
         raise InvalidInputError(
             "directory",
             f"{place} is not an audit log",
-            hint=f"Make one with `vram audit init {place} --service NAME`.",
+            hint="Name the directory that holds log.json; `vram audit init` makes one.",
         )
 
 

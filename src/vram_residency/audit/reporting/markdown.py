@@ -60,7 +60,7 @@ def _controls(report: Report) -> Iterator[str]:
 
 def _evidence(row: Row) -> Iterator[str]:
     if row.evidence:
-        yield from _table(("Evidence", "Entries", "For example"), map(_evidence_row, row.evidence))
+        yield from _table(("Evidence", "Entries", "Such as entries"), map(_evidence_row, row.evidence))
         yield ""
 
 
@@ -77,7 +77,7 @@ def _events(report: Report) -> Iterator[str]:
         (_text(sentences.short(event.event_type)), str(event.count), _text(sentences.indexes(event)))
         for event in report.events
     ]
-    yield from _table(("Event", "Entries", "For example"), rows)
+    yield from _table(("Event", "Entries", "Such as entries"), rows)
     yield ""
 
 

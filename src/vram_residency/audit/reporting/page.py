@@ -80,7 +80,7 @@ def _controls(report: Report) -> Iterator[str]:
 
 def _evidence(row: Row) -> Iterator[str]:
     if row.evidence:
-        yield from _table(("Evidence", "Entries", "For example"), map(_evidence_cells, row.evidence))
+        yield from _table(("Evidence", "Entries", "Such as entries"), map(_evidence_cells, row.evidence))
 
 
 def _evidence_cells(evidence: Evidence) -> tuple[str, str, str]:
@@ -99,7 +99,7 @@ def _events(report: Report) -> Iterator[str]:
         )
         for event in report.events
     )
-    yield from _table(("Event", "Entries", "For example"), rows)
+    yield from _table(("Event", "Entries", "Such as entries"), rows)
 
 
 def _limits(report: Report) -> Iterator[str]:

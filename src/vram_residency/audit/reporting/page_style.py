@@ -76,6 +76,8 @@ code { font: .92em ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono",
   @page { size: A4; margin: 18mm 16mm; }
   body { font-size: 10pt; }
   main { max-width: none; padding: 0; }
+  .tiles { grid-template-columns: repeat(3, 1fr); }
+  .glance th, .glance td { padding-block: 2pt; }
   .control, .tiles li, .verdict, tr { break-inside: avoid; }
   .tiles li, .status b { border: 1px solid var(--tone); }
   h2, h3 { break-after: avoid; }

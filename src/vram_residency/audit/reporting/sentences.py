@@ -40,10 +40,12 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
         gone = f"entries before {found.pruned.next_index}, under the policy '{short(found.pruned.policy)}'"
         yield "Pruned", f"{gone}, recorded in entry {found.pruned.record_index}"
     yield "Root hash", found.root_hash or "unknown"
-    checked = (("mac", found.checked.mac), ("tree", found.checked.tree))
-    yield "Checked", ", ".join(f"{name} {'yes' if done else 'no'}" for name, done in checked)
-    yield "Vouched for by no key", str(found.unvouched_entries)
-    yield "Unprotected", str(found.unprotected_entries)
+    tree = "the tree of all entries" if found.checked.tree else "not the tree of all entries"
+    mac = "the mac of each entry" if found.checked.mac else "not the mac of each entry: that takes K_0"
+    yield "Checked", f"{tree}; {mac}"
+    yield "Vouched for by no key", f"{found.unvouched_entries} entries"
+    owner = "the owner of the machine and its keys"
+    yield "Unprotected", f"{found.unprotected_entries} entries that {owner} could still rewrite"
     yield "Made", f"{report.generated_at} by {report.generated_by}"
 
 

@@ -181,7 +181,7 @@ class Directory:
             raise ConfigurationError(
                 str(self.path),
                 f"is not an audit log: log.json: {error.strerror}",
-                hint=f"Make one with `vram audit init {self.path} --service NAME`, or with create=True.",
+                hint="Name the directory that holds log.json; `vram audit init` or create=True makes one.",
             ) from error
         if len(data) > LOG_JSON_BYTES_MAX:
             raise LogDamagedError(str(self.log_json), LOG_JSON_BYTES_MAX, "over 65536 bytes")

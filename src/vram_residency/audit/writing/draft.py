@@ -76,6 +76,11 @@ class Draft:
         return self.start.size + len(self._lines)
 
     @property
+    def lines(self) -> Sequence[bytes]:
+        """The lines, without newlines. Nothing may be added to the draft any more."""
+        return self._lines
+
+    @property
     def data(self) -> bytes:
         """The lines as they go into a segment."""
         return b"\n".join([*self._lines, b""])

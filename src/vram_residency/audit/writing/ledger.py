@@ -6,6 +6,7 @@ crash after each step. Every step raises AuditWriteError and can be repeated.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from vram_residency.audit.store.segments import Acknowledged, SegmentWriter
 from vram_residency.audit.writing.draft import Draft, Identity, Position
 from vram_residency.audit.writing.options import LogOptions
 from vram_residency.audit.writing.recovery import Standing
-from vram_residency.core.errors import AuditWriteError
+from vram_residency.core.errors import AuditWriteError, ConfigurationError
 
 #: The operation that an AuditWriteError names where the log key did not sign.
 SIGNING: Final = "sign"
@@ -51,6 +52,8 @@ class Ledger:
         self.checkpoint = checkpoint
         self.position: Position = standing.position
         self.is_turning = standing.is_turning
+        #: Told of every draft that has become durable.
+        self.on_appended: Callable[[Draft], object] = _tell_nobody
         self._keyring = keyring
         self._identity = identity
         self._mac_state = mac_state
@@ -116,6 +119,7 @@ class Ledger:
         self.is_turning = closes_epoch
         # 2. Derived, not synced; opening makes it again.
         self._leaves.append(self._segment.first_index, draft.start.size, draft.leaf_hashes)
+        self.on_appended(draft)
 
     def begin_segment(self, draft: Draft) -> None:
         """Make a draft durable as the beginning of a new segment. To be repeated after an error."""
@@ -162,7 +166,10 @@ class Ledger:
         if next_signer is None:
             return
         # 1. Before: the last entry alone names the new key. After: log.json does too.
-        config, _ = self.directory.read_config()
+        try:
+            config, _ = self.directory.read_config()
+        except ConfigurationError as error:
+            raise AuditWriteError(str(self.directory.log_json), "read", error.rule) from error
         vkey = str(next_signer.verifier)
         if vkey not in config.vkeys:
             config = msgspec.structs.replace(config, vkeys=(*config.vkeys, vkey))
@@ -226,3 +233,7 @@ class Ledger:
     def _restore_leaves(self, standing: Standing, segment_start: int) -> None:
         """Bring the last segment's leaf hashes up to the position; what is missing before stays missing."""
         self._leaves.append(segment_start, standing.leaves_from, standing.leaf_hashes)
+
+
+def _tell_nobody(_draft: Draft) -> None:
+    pass

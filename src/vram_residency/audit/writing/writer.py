@@ -20,12 +20,14 @@ from vram_residency.audit.format.checkpoint import SignedCheckpoint
 from vram_residency.audit.writing.archiving import Archivist
 from vram_residency.audit.writing.batch import Batch
 from vram_residency.audit.writing.buffer import Cut, EventBuffer, Ticket
+from vram_residency.audit.writing.draft import Draft
 from vram_residency.audit.writing.journal import Journal
 from vram_residency.audit.writing.key_rotation import KeyRotation
 from vram_residency.audit.writing.ledger import Ledger
 from vram_residency.audit.writing.options import LogOptions
 from vram_residency.audit.writing.promptness import prompt_interpreter
 from vram_residency.audit.writing.rotation import Rotation
+from vram_residency.audit.writing.telling import Telling
 from vram_residency.core.errors import AuditWriteError
 
 _NS: Final = 1_000_000_000
@@ -65,8 +67,12 @@ class Writer:
         self.failure_count = 0
         self.last_failure: AuditWriteError | None = None
         self.lost_count = 0
+        #: Told of everything that has become durable, outside all locks.
+        self.telling: Final = Telling()
         self._lock = threading.Lock()
         self.ledger: Final = ledger
+        ledger.on_appended = self._note_appended
+        self._append_ns = 0
         self._journal: Journal | None = None
         self._batch: Batch | None = None
         self._rotation: Rotation | None = None
@@ -128,6 +134,7 @@ class Writer:
             return self.checkpoint
         finally:
             self._lock.release()
+            self.telling.tell()
         told = self._failed(failure)
         if until is not None and until.receipt is not None:
             return self.checkpoint  # durable all the same: what failed came after it
@@ -149,6 +156,7 @@ class Writer:
                 self._change_key(self._key_rotation)
             except AuditWriteError as error:
                 failure = error
+        self.telling.tell()
         if failure is not None:
             raise self._failed(failure)
 
@@ -175,6 +183,7 @@ class Writer:
                     self._sign()
             except AuditWriteError as error:
                 failure = error
+        self.telling.tell()
         if failure is not None:
             raise self._failed(failure)
         return self.checkpoint
@@ -190,6 +199,7 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - the thread must not die: that would be silence
                 path = str(self.ledger.directory)
                 failure = AuditWriteError(path, "write", f"{type(error).__name__}: {error}")
+        self.telling.tell()
         if failure is not None:
             self._failed(failure)
 
@@ -263,6 +273,7 @@ class Writer:
             self._journal.require_in_place()
 
     def _change_key(self, rotation: KeyRotation) -> None:
+        self._append_ns = self._monotonic_ns()
         rotation.run()
         self._note_signed()
         self._key_rotation = None
@@ -278,6 +289,7 @@ class Writer:
         self._write_batch()
 
     def _rotate(self, rotation: Rotation) -> None:
+        self._append_ns = self._monotonic_ns()
         rotation.run()
         self._start_epoch()
         self._unsigned_since_ns = self._monotonic_ns()
@@ -289,6 +301,7 @@ class Writer:
         batch = self._batch
         if batch is None:
             return
+        self._append_ns = self._monotonic_ns()
         self.ledger.append(batch.draft, closes_epoch=batch.closes_epoch)
         # From here on it is durable, whatever fails later. Each step may be repeated: an interrupt (Ctrl-C)
         # in the calling thread may come between any two.
@@ -304,6 +317,11 @@ class Writer:
         if self.ledger.is_turning:
             self.ledger.turn_epoch()
             self._start_epoch()
+
+    def _note_appended(self, draft: Draft) -> None:
+        now_ns = self._monotonic_ns()
+        self.telling.note(draft, (now_ns - self._append_ns) / _NS)
+        self._append_ns = now_ns
 
     def _do_what_is_due(self) -> None:
         now_ns = self._monotonic_ns()
