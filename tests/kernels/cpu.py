@@ -38,7 +38,7 @@ class CpuRunner:
     """A KernelRunner whose device memory is ours. ``order`` is that of threads and thread blocks."""
 
     def __init__(self, library: ctypes.CDLL, order: int = 0) -> None:
-        self.library = library
+        self.compiled = library
         self.order = order
         self.launched: list[Launch] = []
         self.reserved: dict[int, ctypes.Array[ctypes.c_char]] = {}
@@ -64,5 +64,5 @@ class CpuRunner:
 
     def launch(self, launch: Launch) -> None:
         arguments = (ctypes.c_uint64 * len(launch.arguments))(*launch.arguments)
-        assert self.library.launch(launch.kernel.encode(), launch.blocks, self.order, arguments)
+        assert self.compiled.launch(launch.kernel.encode(), launch.blocks, self.order, arguments)
         self.launched.append(launch)
