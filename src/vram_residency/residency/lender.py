@@ -84,5 +84,7 @@ class Lender:
             return self._epochs.get(shard_id, 0)
 
     def _forget(self, shard_id: str, on_revoked: Callable[[int], object]) -> None:
-        with self._lock, suppress(ValueError):
-            self._borrowers.get(shard_id, []).remove(on_revoked)
+        with self._lock:
+            left = [each for each in self._borrowers.pop(shard_id, []) if each is not on_revoked]
+            if left:
+                self._borrowers[shard_id] = left
